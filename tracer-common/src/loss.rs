@@ -1,0 +1,47 @@
+//! Every way in which the kernel side loses or refuses something, and what it did see.
+
+/// Slots of the per-CPU counter array, in this order. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Loss {
+    /// Not a loss: exchanges completed, whether or not their record was delivered.
+    Completed = 0,
+    /// The ring was full: one exchange record lost.
+    RingFull = 1,
+    /// No memory for a socket's state: its payload segments are not traced.
+    SocketStateFull = 2,
+    /// An IP or TCP header that could not be read: one segment not traced.
+    MalformedHeader = 3,
+    /// An IPv6 packet with extension headers or an IPv4 fragment: one packet not traced.
+    UnsupportedHeader = 4,
+    /// Payload bytes of a plaintext leg could not be copied: the record has no header prefix.
+    PrefixUnreadable = 5,
+}
+
+/// Number of slots.
+pub const LOSS_SLOTS: u32 = 6;
+
+impl Loss {
+    /// Every slot in index order.
+    pub const ALL: [Self; LOSS_SLOTS as usize] = [
+        Self::Completed,
+        Self::RingFull,
+        Self::SocketStateFull,
+        Self::MalformedHeader,
+        Self::UnsupportedHeader,
+        Self::PrefixUnreadable,
+    ];
+
+    /// Value of the `reason` label.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Completed => "none",
+            Self::RingFull => "ring_full",
+            Self::SocketStateFull => "socket_state_full",
+            Self::MalformedHeader => "malformed_header",
+            Self::UnsupportedHeader => "unsupported_header",
+            Self::PrefixUnreadable => "prefix_unreadable",
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The `hoptrace` command.
+fn main() {}

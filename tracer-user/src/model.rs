@@ -1,0 +1,295 @@
+//! The words of the field as types: what the pure stages hand to the metrics.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Nanoseconds of CLOCK_MONOTONIC, the clock of every stamp.
+pub type Ktime = u64;
+
+/// Where a request spends time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hop {
+    /// The application, less the calls it made itself.
+    App,
+    /// The server pod's Envoy.
+    SidecarInbound,
+    /// The client pod's Envoy.
+    SidecarOutbound,
+    /// Between the two pods, both directions.
+    Network,
+    /// Between an application and its Envoy, inside the pod.
+    Loopback,
+}
+
+impl Hop {
+    /// Every hop in the order of the label table.
+    pub const ALL: [Self; 5] = [
+        Self::App,
+        Self::SidecarInbound,
+        Self::SidecarOutbound,
+        Self::Network,
+        Self::Loopback,
+    ];
+
+    /// Value of the `hop` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::SidecarInbound => "sidecar_inbound",
+            Self::SidecarOutbound => "sidecar_outbound",
+            Self::Network => "network",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+/// Direction of the payload whose way through the hop is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Leg {
+    /// Client to server.
+    Request,
+    /// Server to client.
+    Response,
+    /// The turn-around (`app`) or the round trip (`network`): one figure for both directions.
+    Both,
+}
+
+impl Leg {
+    /// Every leg.
+    pub const ALL: [Self; 3] = [Self::Request, Self::Response, Self::Both];
+
+    /// Value of the `leg` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// The parts of a hop; the sum over the parts is the hop, so `sum()` never counts twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// Arrival in the socket until the process read it.
+    Queue,
+    /// Read until the first byte was written on.
+    Processing,
+    /// The whole hop: it has no parts, or the read was not seen.
+    Whole,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Queue, Self::Processing, Self::Whole];
+
+    /// Value of the `part` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Processing => "processing",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+/// A deployed application, as Istio's `source_workload` and `destination_workload` name it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Workload {
+    /// Deployment, StatefulSet, systemd unit or process name; `unknown` when nothing names it.
+    pub name: Arc<str>,
+    /// Namespace; empty outside Kubernetes.
+    pub namespace: Arc<str>,
+}
+
+impl Workload {
+    /// What Istio writes when it cannot tell.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            name: "unknown".into(),
+            namespace: "unknown".into(),
+        }
+    }
+}
+
+/// Who a socket belongs to. Kubernetes, a static file or bare cgroup paths stand behind it.
+pub trait Identity: Send {
+    /// The workload whose container has this cgroup v2 id; `tgid` is 0 when unknown.
+    fn by_cgroup(&mut self, cgroup_id: u64, tgid: u32) -> Option<Workload>;
+    /// The workload that owns a pod address.
+    fn by_ip(&mut self, ip: IpAddr) -> Option<Workload>;
+    /// The service behind a virtual address, as `destination_service_name`.
+    fn service(&mut self, vip: SocketAddr) -> Option<Arc<str>>;
+    /// Whether the process is a sidecar proxy, `None` when it cannot be told.
+    fn is_proxy(&mut self, cgroup_id: u64, tgid: u32) -> Option<bool>;
+}
+
+/// Application protocol of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http,
+    /// Anything else that takes turns.
+    Tcp,
+}
+
+impl Protocol {
+    /// Value of the `request_protocol` label (Istio's words).
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// Common labels of one request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestLabels {
+    /// Client workload.
+    pub source: Workload,
+    /// Server workload.
+    pub destination: Workload,
+    /// Service asked for; the destination workload's name when no service is known.
+    pub service: Arc<str>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// HTTP status code, 0 when unknown. The exporter shows the class unless told otherwise.
+    pub response_code: u16,
+    /// Whether the pod to pod leg was TLS.
+    pub mutual_tls: bool,
+}
+
+/// One hop's self time in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HopTime {
+    /// Where.
+    pub hop: Hop,
+    /// Which direction.
+    pub leg: Leg,
+    /// Which part.
+    pub part: Part,
+    /// Self time, nanoseconds.
+    pub duration_ns: u64,
+}
+
+/// Which end told the duration of a whole request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reporter {
+    /// The client application's socket.
+    Source,
+    /// The server pod's first socket.
+    Destination,
+}
+
+impl Reporter {
+    /// Value of the `reporter` label (Istio's words).
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// What is known of one request: the input of the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestTimes {
+    /// Who asked whom, how it went.
+    pub labels: RequestLabels,
+    /// Self times, each hop, leg and part at most once but `loopback`, which passes twice.
+    pub hops: Vec<HopTime>,
+    /// Whole durations, nanoseconds, by reporter.
+    pub totals: Vec<(Reporter, u64)>,
+    /// Smoothed TCP round trip of the pod to pod leg, nanoseconds.
+    pub tcp_rtt_ns: Option<u64>,
+}
+
+/// Fate of one exchange on one socket; every decoded record has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fate {
+    /// Joined with its neighbour; the method says how.
+    Paired,
+    /// No neighbour came within the hold time.
+    Unpaired,
+    /// More than one neighbour fitted.
+    Ambiguous,
+    /// HTTP/2 or a protocol that does not take turns.
+    Unsupported,
+    /// A TLS handshake's turns.
+    Handshake,
+    /// The socket closed before a response.
+    NoResponse,
+    /// Health probe or metrics scrape.
+    Probe,
+    /// Continuation of a message already counted (100-continue, body after an early response).
+    Continuation,
+    /// A table was full.
+    Evicted,
+}
+
+impl Fate {
+    /// Every fate.
+    pub const ALL: [Self; 9] = [
+        Self::Paired,
+        Self::Unpaired,
+        Self::Ambiguous,
+        Self::Unsupported,
+        Self::Handshake,
+        Self::NoResponse,
+        Self::Probe,
+        Self::Continuation,
+        Self::Evicted,
+    ];
+
+    /// Value of the `result` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Paired => "paired",
+            Self::Unpaired => "unpaired",
+            Self::Ambiguous => "ambiguous",
+            Self::Unsupported => "unsupported",
+            Self::Handshake => "handshake",
+            Self::NoResponse => "no_response",
+            Self::Probe => "probe",
+            Self::Continuation => "continuation",
+            Self::Evicted => "evicted",
+        }
+    }
+}
+
+/// How an exchange found its neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    /// Both ends of one connection: client address and TCP sequence number. Exact.
+    Tuple,
+    /// Through Envoy: order of reads and writes on one worker, nested in time.
+    WorkerOrder,
+    /// `x-request-id` or `traceparent` on both sides.
+    RequestId,
+    /// None.
+    None,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 4] = [Self::Tuple, Self::WorkerOrder, Self::RequestId, Self::None];
+
+    /// Value of the `method` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tuple => "tuple",
+            Self::WorkerOrder => "worker_order",
+            Self::RequestId => "request_id",
+            Self::None => "none",
+        }
+    }
+}
