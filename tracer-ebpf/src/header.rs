@@ -1,0 +1,120 @@
+//! Prefixes of plaintext messages, and what the first payload tells of a socket.
+
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::programs::SkBuffContext;
+use tracer_common::record::{PAYLOAD_HTTP, PAYLOAD_OTHER, PAYLOAD_TLS};
+use tracer_common::{Loss, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
+
+use crate::loss;
+use crate::segment::Segment;
+use crate::socket::SocketState;
+
+/// Turns of a TLS handshake: hello and finished.
+const HANDSHAKE_TURNS: u8 = 2;
+const TLS_CLIENT_HELLO: u8 = 1;
+
+/// First segment of a request: classifies the socket while it is unknown, then keeps the prefix.
+#[inline(always)]
+pub(crate) fn request(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
+    state.record.request_prefix_len = 0;
+    state.record.response_prefix_len = 0;
+    if state.record.payload <= PAYLOAD_OTHER {
+        classify(ctx, segment, state);
+    }
+    if state.keep_headers == 0 || state.record.payload != PAYLOAD_HTTP {
+        return;
+    }
+    let len = bounded(segment.len, REQUEST_PREFIX_LEN as u32);
+    // SAFETY: `len` is between 1 and the size of the destination.
+    let result = unsafe {
+        let to = state.record.request_prefix.as_mut_ptr().cast();
+        bpf_skb_load_bytes(ctx.skb.skb.cast(), segment.offset, to, len)
+    };
+    if result == 0 {
+        state.record.request_prefix_len = len as u16;
+    } else {
+        loss::count(Loss::PrefixUnreadable);
+    }
+}
+
+/// First segment of a response.
+#[inline(always)]
+pub(crate) fn response(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
+    if state.keep_headers == 0
+        || state.record.payload != PAYLOAD_HTTP
+        || segment.len < RESPONSE_PREFIX_LEN as u32
+    {
+        return;
+    }
+    // SAFETY: the destination has exactly this size.
+    let result = unsafe {
+        let to = state.record.response_prefix.as_mut_ptr().cast();
+        bpf_skb_load_bytes(ctx.skb.skb.cast(), segment.offset, to, RESPONSE_PREFIX_LEN as u32)
+    };
+    if result == 0 {
+        state.record.response_prefix_len = RESPONSE_PREFIX_LEN as u8;
+    } else {
+        loss::count(Loss::PrefixUnreadable);
+    }
+}
+
+#[inline(always)]
+fn classify(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
+    state.record.payload = PAYLOAD_OTHER;
+    if segment.len < 8 {
+        return;
+    }
+    let Ok(head) = ctx.skb.load::<[u8; 8]>(segment.offset as usize) else {
+        loss::count(Loss::PrefixUnreadable);
+        return;
+    };
+    // TLS: handshake or application data, major version 3 (RFC 8446, section 5.1).
+    if (head[0] == 0x16 || head[0] == 0x17) && head[1] == 3 {
+        state.record.payload = PAYLOAD_TLS;
+        if head[0] == 0x16 && head[5] == TLS_CLIENT_HELLO {
+            state.handshake = HANDSHAKE_TURNS;
+        }
+        return;
+    }
+    let method = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+    if is_method(method) {
+        state.record.payload = PAYLOAD_HTTP;
+    }
+}
+
+/// The methods of RFC 9110 and RFC 5789, and the HTTP/2 preface.
+#[inline(always)]
+fn is_method(head: u32) -> bool {
+    const fn word(text: &[u8; 4]) -> u32 {
+        u32::from_be_bytes(*text)
+    }
+    head == word(b"GET ")
+        || head == word(b"POST")
+        || head == word(b"PUT ")
+        || head == word(b"HEAD")
+        || head == word(b"DELE")
+        || head == word(b"PATC")
+        || head == word(b"OPTI")
+        || head == word(b"CONN")
+        || head == word(b"TRAC")
+        || head == word(b"PRI ")
+}
+
+/// `min(len, max)`, at least 1, in a way that the verifier sees: the compiler must not reorder the
+/// comparison behind the use.
+#[inline(always)]
+fn bounded(len: u32, max: u32) -> u32 {
+    let mut len = if len > max { max } else { len };
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: an empty statement; it only hides the value's origin from the optimiser.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) len, options(nomem, nostack, preserves_flags));
+    }
+    if len > max {
+        len = max;
+    }
+    if len == 0 {
+        len = 1;
+    }
+    len
+}

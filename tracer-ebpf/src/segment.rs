@@ -1,0 +1,102 @@
+//! From a packet to its TCP payload.
+
+use aya_ebpf::programs::SkBuffContext;
+use tracer_common::Loss;
+
+const IPPROTO_TCP: u8 = 6;
+const IPV6_HEADER_LEN: usize = 40;
+const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
+
+/// The TCP segment of a packet; one may stand for many on the wire (GSO, GRO).
+pub(crate) struct Segment {
+    /// Sequence number of the first payload byte.
+    pub seq: u32,
+    /// Payload bytes, never 0 for [`Kind::Payload`].
+    pub len: u32,
+    /// Offset of the payload in the packet.
+    pub offset: u32,
+}
+
+/// What a packet is to us.
+pub(crate) enum Kind {
+    /// Not TCP, or a bare acknowledgement: most packets end here, before any map is touched.
+    Nothing,
+    /// `connect` was called.
+    Syn,
+    /// Payload.
+    Payload(Segment),
+}
+
+/// Reads the headers by direct access. TCP headers are linear on both paths: the kernel pulled
+/// them (`tcp_v4_rcv`) or has just written them.
+#[inline(always)]
+pub(crate) fn parse(ctx: &SkBuffContext) -> Result<Kind, Loss> {
+    // SAFETY: `skb` is the program's context, valid while it runs.
+    let (data, end, len) = unsafe {
+        let skb = ctx.skb.skb;
+        ((*skb).data as usize, (*skb).data_end as usize, (*skb).len)
+    };
+    let first = byte(data, end, 0)?;
+    if first == 0x45 {
+        if byte(data, end, 9)? != IPPROTO_TCP {
+            return Ok(Kind::Nothing);
+        }
+        return tcp(data, end, len, 20);
+    }
+    match first >> 4 {
+        6 => match byte(data, end, 6)? {
+            IPPROTO_TCP => tcp(data, end, len, IPV6_HEADER_LEN),
+            // Hop-by-hop, routing, fragment, authentication, destination options: TCP may follow.
+            0 | 43 | 44 | 51 | 60 => Err(Loss::UnsupportedHeader),
+            _ => Ok(Kind::Nothing),
+        },
+        4 => match (byte(data, end, 9)?, first & 0xf) {
+            (IPPROTO_TCP, words) => ipv4_options(data, end, len, words),
+            _ => Ok(Kind::Nothing),
+        },
+        _ => Err(Loss::MalformedHeader),
+    }
+}
+
+/// IPv4 options are rare; constant offsets keep the verifier's and the CPU's work small.
+#[inline(always)]
+fn ipv4_options(data: usize, end: usize, len: u32, words: u8) -> Result<Kind, Loss> {
+    match words {
+        6 => tcp(data, end, len, 24),
+        7 => tcp(data, end, len, 28),
+        8..=15 => Err(Loss::UnsupportedHeader),
+        _ => Err(Loss::MalformedHeader),
+    }
+}
+
+#[inline(always)]
+fn tcp(data: usize, end: usize, len: u32, header: usize) -> Result<Kind, Loss> {
+    if data + header + 20 > end {
+        return Err(Loss::MalformedHeader);
+    }
+    let tcp = (data + header) as *const u8;
+    // SAFETY: 20 bytes from `tcp` were checked against the end of the linear data just above.
+    let (seq, words, flags) = unsafe {
+        let seq = u32::from_be(tcp.add(4).cast::<u32>().read_unaligned());
+        (seq, *tcp.add(12) >> 4, *tcp.add(13))
+    };
+    let offset = header as u32 + (words as u32) * 4;
+    if words < 5 {
+        return Err(Loss::MalformedHeader);
+    }
+    if offset >= len {
+        let syn = flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+        return Ok(if syn { Kind::Syn } else { Kind::Nothing });
+    }
+    Ok(Kind::Payload(Segment { seq, len: len - offset, offset }))
+}
+
+#[inline(always)]
+fn byte(data: usize, end: usize, at: usize) -> Result<u8, Loss> {
+    if data + at + 1 > end {
+        return Err(Loss::MalformedHeader);
+    }
+    // SAFETY: the byte was checked against the end of the linear data just above.
+    Ok(unsafe { *((data + at) as *const u8) })
+}

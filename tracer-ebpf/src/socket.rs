@@ -1,0 +1,211 @@
+//! The state of a socket: found by the socket itself, freed by the kernel with it.
+
+use core::{mem, ptr};
+
+use aya_ebpf::bindings::{
+    BPF_F_CURRENT_NETNS, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_tuple,
+};
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_release, bpf_sk_storage_get,
+    bpf_skb_cgroup_id,
+};
+use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::SkBuffContext;
+use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
+use tracer_common::{ExchangeRecord, Loss};
+
+use crate::settings;
+
+const AF_INET: u32 = 2;
+
+/// No exchange is open.
+pub(crate) const IDLE: u8 = 0;
+/// A request is passing; no response yet.
+pub(crate) const REQUEST: u8 = 1;
+/// Client side: the response began and nobody has read it yet.
+pub(crate) const RESPONDED: u8 = 2;
+/// The exchange's record has left.
+pub(crate) const ANSWERED: u8 = 3;
+
+/// State of one TCP socket: the record under construction and what the turn machine needs.
+///
+/// Hooks of one socket may run on two CPUs at once (an arrival against a write). Requests and
+/// responses alternate, so they meet only when a peer breaks the turns; then a stamp may be lost,
+/// never memory safety.
+#[repr(C)]
+pub(crate) struct SocketState {
+    /// Sent as it is; must be first, the ring copies from here.
+    pub record: ExchangeRecord,
+    /// A thread read request bytes after the handshake's answer: the request shared their turn.
+    pub leftover_read_ktime_ns: u64,
+    /// Last byte of the response in progress.
+    pub response_last_ktime_ns: u64,
+    /// Payload bytes of the response in progress.
+    pub response_bytes: u32,
+    /// Sequence number of the last request segment's first byte.
+    pub request_last_seq: u32,
+    /// Sequence number after the last payload byte sent; valid when `seen & 1`.
+    pub send_next: u32,
+    /// Sequence number after the last payload byte received; valid when `seen & 2`.
+    pub receive_next: u32,
+    /// Exchanges so far.
+    pub index: u32,
+    /// Bit 0: sent something, bit 1: received something.
+    pub seen: u8,
+    /// `IDLE`, `REQUEST`, `RESPONDED` or `ANSWERED`.
+    pub phase: u8,
+    /// Exchanges that still belong to the TLS handshake.
+    pub handshake: u8,
+    /// The handshake ended with the last exchange.
+    pub after_handshake: u8,
+    /// Plaintext headers of this socket may be kept.
+    pub keep_headers: u8,
+    pub _reserved: [u8; 7],
+}
+
+/// Key: the socket. Size: one value a traced socket, so bounded by the node's sockets; when the
+/// kernel has no memory the segment is counted as `socket_state_full`.
+#[btf_map]
+static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+#[inline(always)]
+fn map() -> *mut c_void {
+    ptr::from_ref(&SOCKETS).cast_mut().cast()
+}
+
+/// The state of a socket already traced.
+#[inline(always)]
+pub(crate) fn find<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
+    // SAFETY: `sk` is the socket pointer of the hook's context. The value lives as long as the
+    // socket, which outlives the hook.
+    unsafe { bpf_sk_storage_get(map(), sk, ptr::null_mut(), 0).cast::<SocketState>().as_mut() }
+}
+
+/// Makes the state of a socket at its first payload (or SYN).
+#[inline(always)]
+pub(crate) fn create<'a>(
+    ctx: &SkBuffContext,
+    sk: *mut bpf_sock,
+    connecting: bool,
+) -> Result<Option<&'a mut SocketState>, Loss> {
+    // SAFETY: helper on the context's own, non-null socket.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    if full.is_null() {
+        // A request or time-wait socket carries no exchange.
+        return Ok(None);
+    }
+    // SAFETY: as in `find`; a null initial value means zeroed.
+    let state = unsafe {
+        let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+        bpf_sk_storage_get(map(), full.cast(), ptr::null_mut(), flags).cast::<SocketState>().as_mut()
+    };
+    let state = state.ok_or(Loss::SocketStateFull)?;
+    let skb = ctx.skb.skb;
+    // SAFETY: helpers on the program's own context.
+    unsafe {
+        state.record.sock_cookie = bpf_get_socket_cookie(skb.cast());
+        state.record.cgroup_id = bpf_skb_cgroup_id(skb);
+    }
+    // SAFETY: `full` is a full socket, so every field of `bpf_sock` may be read.
+    unsafe { addresses(&mut state.record, full) };
+    let server = !connecting && has_listener(ctx, &state.record);
+    state.record.side = if server { SIDE_SERVER } else { SIDE_CLIENT };
+    state.keep_headers = u8::from(server && keeps_headers(&state.record));
+    Ok(Some(state))
+}
+
+/// Copies the socket's own view of its connection, before any address translation.
+#[inline(always)]
+unsafe fn addresses(record: &mut ExchangeRecord, sk: *mut bpf_sock) {
+    // SAFETY: the caller vouches for a full socket. Every element is read by its own constant
+    // offset, as the verifier asks for context accesses.
+    unsafe {
+        record.sport = (*sk).src_port as u16;
+        record.dport = u16::from_be((*sk).dst_port);
+        let (source, destination) = if (*sk).family == AF_INET {
+            let mapped = u32::from_be(0x0000_ffff);
+            ([0, 0, mapped, (*sk).src_ip4], [0, 0, mapped, (*sk).dst_ip4])
+        } else {
+            (
+                [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]],
+                [(*sk).dst_ip6[0], (*sk).dst_ip6[1], (*sk).dst_ip6[2], (*sk).dst_ip6[3]],
+            )
+        };
+        record.saddr = mem::transmute::<[u32; 4], [u8; 16]>(source);
+        record.daddr = mem::transmute::<[u32; 4], [u8; 16]>(destination);
+    }
+}
+
+#[inline(always)]
+fn is_mapped(address: &[u8; 16]) -> bool {
+    address[10] == 0xff && address[11] == 0xff && address[0] == 0 && address[8] == 0
+}
+
+/// Whether somebody listens on the local address: then `accept` made the socket. Needs no hook at
+/// the opening, so it also tells for connections older than the tracer.
+#[inline(always)]
+fn has_listener(ctx: &SkBuffContext, record: &ExchangeRecord) -> bool {
+    // SAFETY: all zero is a valid value of these integers.
+    let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
+    let port = record.sport.to_be();
+    let len = if is_mapped(&record.saddr) {
+        let s = &record.saddr;
+        tuple.__bindgen_anon_1.ipv4.daddr = u32::from_ne_bytes([s[12], s[13], s[14], s[15]]);
+        tuple.__bindgen_anon_1.ipv4.dport = port;
+        12
+    } else {
+        // SAFETY: same size, any bits are valid.
+        tuple.__bindgen_anon_1.ipv6.daddr =
+            unsafe { mem::transmute::<[u8; 16], [u32; 4]>(record.saddr) };
+        tuple.__bindgen_anon_1.ipv6.dport = port;
+        36
+    };
+    // The peer is left zero: no established connection matches, only a listener can.
+    // SAFETY: the tuple is initialised and as long as told; the reference is given back.
+    unsafe {
+        let skb = ctx.skb.skb.cast();
+        let netns = BPF_F_CURRENT_NETNS as u64;
+        let sk = if len == 12 {
+            bpf_sk_lookup_tcp(skb, &raw mut tuple, 12, netns, 0)
+        } else {
+            bpf_sk_lookup_tcp(skb, &raw mut tuple, 36, netns, 0)
+        };
+        if sk.is_null() {
+            return false;
+        }
+        bpf_sk_release(sk.cast());
+    }
+    true
+}
+
+/// Privacy: plaintext is looked at on the app's own legs only, never between pods of a mesh.
+#[inline(always)]
+fn keeps_headers(record: &ExchangeRecord) -> bool {
+    let loopback = is_loopback(&record.saddr) || is_loopback(&record.daddr);
+    if loopback {
+        return settings::headers_on_loopback();
+    }
+    settings::headers_on_app_legs() && record.sport != settings::sidecar_inbound_port()
+}
+
+#[inline(always)]
+fn is_loopback(address: &[u8; 16]) -> bool {
+    if is_mapped(address) {
+        return address[12] == 127;
+    }
+    let (head, tail) = (u64::from_be_bytes(half(address, 0)), u64::from_be_bytes(half(address, 8)));
+    head == 0 && tail == 1
+}
+
+#[inline(always)]
+fn half(address: &[u8; 16], at: usize) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    let mut i = 0;
+    while i < 8 {
+        bytes[i] = address[at + i];
+        i += 1;
+    }
+    bytes
+}

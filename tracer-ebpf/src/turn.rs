@@ -1,0 +1,258 @@
+//! The turn machine: a run of payload one way is a turn, a request and a response an exchange.
+
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_tcp_sock};
+use aya_ebpf::programs::SkBuffContext;
+use tracer_common::Loss;
+use tracer_common::record::{
+    FLAG_AFTER_HANDSHAKE, FLAG_FIRST, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_RETRANSMIT,
+    SIDE_CLIENT, SIDE_SERVER,
+};
+
+use crate::segment::{Kind, Segment, parse};
+use crate::socket::{ANSWERED, IDLE, REQUEST, RESPONDED, SocketState};
+use crate::{emit, header, settings, socket};
+
+const SENT: u8 = 1;
+const RECEIVED: u8 = 2;
+
+/// Way of a packet through the socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the network to the socket.
+    Ingress,
+    /// From the socket to the network.
+    Egress,
+}
+
+/// A packet passed.
+#[inline(always)]
+pub(crate) fn on_segment(ctx: &SkBuffContext, direction: Direction) -> Result<(), Loss> {
+    let segment = match parse(ctx)? {
+        Kind::Nothing => return Ok(()),
+        Kind::Syn if direction == Direction::Egress => return on_connect(ctx),
+        Kind::Syn => return Ok(()),
+        Kind::Payload(segment) => segment,
+    };
+    // SAFETY: the socket field of the program's own context.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return Ok(());
+    }
+    let state = match socket::find(sk.cast()) {
+        Some(state) => state,
+        None => match socket::create(ctx, sk, false)? {
+            Some(state) => state,
+            None => return Ok(()),
+        },
+    };
+    if !advance(state, &segment, direction) {
+        return Ok(());
+    }
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let server = state.record.side == SIDE_SERVER;
+    if server == (direction == Direction::Ingress) {
+        on_request(ctx, sk, state, &segment, now);
+    } else {
+        on_response(ctx, state, &segment, now);
+    }
+    Ok(())
+}
+
+/// `connect` was called: the state begins with the SYN, so that the agent knows which read made an
+/// Envoy open a new upstream connection.
+#[inline(always)]
+fn on_connect(ctx: &SkBuffContext) -> Result<(), Loss> {
+    // SAFETY: the socket field of the program's own context.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return Ok(());
+    }
+    if let Some(state) = socket::create(ctx, sk, true)? {
+        if state.record.open_ktime_ns == 0 {
+            // SAFETY: takes nothing.
+            state.record.open_ktime_ns = unsafe { bpf_ktime_get_ns() };
+        }
+        if settings::task_in_skb() {
+            state.record.write_tid = current().1;
+        }
+    }
+    Ok(())
+}
+
+/// Moves the stream position; false when the segment brings no new byte (a retransmission).
+#[inline(always)]
+fn advance(state: &mut SocketState, segment: &Segment, direction: Direction) -> bool {
+    let end = segment.seq.wrapping_add(segment.len);
+    let (next, bit) = match direction {
+        Direction::Ingress => (&mut state.receive_next, RECEIVED),
+        Direction::Egress => (&mut state.send_next, SENT),
+    };
+    if state.seen & bit != 0 && (end.wrapping_sub(*next) as i32) <= 0 {
+        state.record.flags |= FLAG_RETRANSMIT;
+        return false;
+    }
+    *next = end;
+    state.seen |= bit;
+    true
+}
+
+#[inline(always)]
+fn on_request(
+    ctx: &SkBuffContext,
+    sk: *mut bpf_sock,
+    state: &mut SocketState,
+    segment: &Segment,
+    now: u64,
+) {
+    if state.phase == REQUEST {
+        state.record.request_last_ktime_ns = now;
+        state.record.request_bytes = state.record.request_bytes.wrapping_add(segment.len);
+        state.request_last_seq = segment.seq;
+        return;
+    }
+    if state.phase == RESPONDED {
+        // Nobody was seen reading the last response: it went by another way than recvmsg.
+        emit::exchange(state);
+    }
+    start(state, segment, now);
+    if state.record.side == SIDE_CLIENT {
+        if settings::task_in_skb() {
+            state.record.write_tid = current().1;
+        }
+        // SAFETY: `sk` is the context's non-null socket; the helper checks that it is TCP.
+        let tcp = unsafe { bpf_tcp_sock(sk) };
+        if !tcp.is_null() {
+            // SAFETY: not null. The kernel keeps eight times the smoothed value.
+            state.record.srtt_us = unsafe { (*tcp).srtt_us } >> 3;
+        }
+    }
+    header::request(ctx, segment, state);
+    if state.handshake > 0 {
+        state.record.flags |= FLAG_HANDSHAKE;
+    }
+}
+
+/// Opens an exchange.
+#[inline(always)]
+fn start(state: &mut SocketState, segment: &Segment, now: u64) {
+    state.record.previous_response_last_ktime_ns = state.response_last_ktime_ns;
+    state.record.previous_response_bytes = state.response_bytes;
+    state.response_last_ktime_ns = 0;
+    state.response_bytes = 0;
+    state.record.request_first_ktime_ns = now;
+    state.record.request_last_ktime_ns = now;
+    state.record.response_first_ktime_ns = 0;
+    state.record.read_ktime_ns = 0;
+    state.record.request_bytes = segment.len;
+    state.record.request_seq = segment.seq;
+    state.record.flags = if state.index == 0 { FLAG_FIRST } else { 0 };
+    state.request_last_seq = segment.seq;
+    state.leftover_read_ktime_ns = 0;
+    state.after_handshake = 0;
+    state.phase = REQUEST;
+}
+
+#[inline(always)]
+fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, now: u64) {
+    if state.phase == IDLE {
+        // The tracer came after the request.
+        return;
+    }
+    if state.phase == ANSWERED && state.after_handshake != 0 {
+        resume_after_handshake(state, now);
+    }
+    state.response_last_ktime_ns = now;
+    state.response_bytes = state.response_bytes.wrapping_add(segment.len);
+    if state.phase != REQUEST {
+        return;
+    }
+    state.record.response_first_ktime_ns = now;
+    if state.record.side == SIDE_SERVER {
+        if settings::task_in_skb() {
+            state.record.write_tid = current().1;
+        }
+        header::response(ctx, segment, state);
+        finish(state);
+    } else if settings::read_hook() {
+        state.phase = RESPONDED;
+    } else {
+        finish(state);
+    }
+}
+
+/// The handshake's last flight and the first request may share a turn; the server then answers
+/// twice, with session tickets and with the response. The second answer is an exchange of its own.
+#[inline(always)]
+fn resume_after_handshake(state: &mut SocketState, now: u64) {
+    let server = state.record.side == SIDE_SERVER;
+    let shared = state.record.request_last_ktime_ns != state.record.request_first_ktime_ns;
+    if (server && state.leftover_read_ktime_ns == 0) || (!server && !shared) {
+        return;
+    }
+    state.record.request_first_ktime_ns = state.record.request_last_ktime_ns;
+    state.record.request_seq = state.request_last_seq;
+    state.record.read_ktime_ns = state.leftover_read_ktime_ns;
+    state.record.response_first_ktime_ns = now;
+    state.record.flags = FLAG_AFTER_HANDSHAKE;
+    state.leftover_read_ktime_ns = 0;
+    state.after_handshake = 0;
+    state.phase = REQUEST;
+}
+
+#[inline(always)]
+fn finish(state: &mut SocketState) {
+    emit::exchange(state);
+    state.phase = ANSWERED;
+    if state.handshake > 0 {
+        state.handshake -= 1;
+        state.after_handshake = u8::from(state.handshake == 0);
+    }
+}
+
+/// A thread copied data out of the socket. Process context: `current` is the reader.
+#[inline(always)]
+pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
+    let Some(state) = socket::find(sk) else { return Ok(()) };
+    let server = state.record.side == SIDE_SERVER;
+    if server && state.phase == REQUEST && state.record.read_ktime_ns == 0 {
+        stamp_read(state);
+    } else if !server && state.phase == RESPONDED {
+        stamp_read(state);
+        finish(state);
+    } else if server && state.after_handshake != 0 && state.leftover_read_ktime_ns == 0 {
+        // SAFETY: takes nothing.
+        state.leftover_read_ktime_ns = unsafe { bpf_ktime_get_ns() };
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn stamp_read(state: &mut SocketState) {
+    // SAFETY: takes nothing.
+    state.record.read_ktime_ns = unsafe { bpf_ktime_get_ns() };
+    (state.record.tgid, state.record.read_tid) = current();
+}
+
+/// The socket closed: an exchange still open gets its record now.
+#[inline(always)]
+pub(crate) fn on_close(sk: *mut c_void) -> Result<(), Loss> {
+    let Some(state) = socket::find(sk) else { return Ok(()) };
+    if state.phase == REQUEST {
+        state.record.flags |= FLAG_NO_RESPONSE;
+        finish(state);
+    } else if state.phase == RESPONDED {
+        finish(state);
+    }
+    Ok(())
+}
+
+/// Process and thread that run now: `(tgid, tid)`.
+#[inline(always)]
+fn current() -> (u32, u32) {
+    // SAFETY: takes nothing.
+    let both = unsafe { bpf_get_current_pid_tgid() };
+    ((both >> 32) as u32, both as u32)
+}
