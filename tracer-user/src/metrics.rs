@@ -1,0 +1,228 @@
+//! Histograms and counters out of finished requests, and their Prometheus exposition.
+//!
+//! The hot path is [`Metrics::observe`]: it finds the children of a request by its borrowed labels
+//! and formats no text. Everything is flushed into the registry when it is scraped.
+
+pub mod label_set;
+pub mod names;
+mod series;
+
+pub use label_set::{LabelSet, ResponseCode};
+
+use crate::model::{Fate, Method, RequestTimes};
+use names::Family;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Counter, CounterVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use std::time::{Duration, Instant};
+use tracer_common::Loss;
+
+/// Why the metrics cannot be made or shown.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A family was refused, for example because of its buckets.
+    #[error("cannot register the metrics; check `buckets` and `labels`")]
+    Register(#[from] prometheus::Error),
+}
+
+/// What of the configuration the metrics need.
+#[derive(Clone, Debug)]
+pub struct MetricsConfig {
+    /// Upper bounds of the histograms, seconds, ascending.
+    pub buckets: Vec<f64>,
+    /// Common labels to export.
+    pub labels: LabelSet,
+    /// Status classes or codes.
+    pub response_code: ResponseCode,
+    /// Greatest number of sets of common labels.
+    pub max_series: usize,
+}
+
+/// Every metric of the agent.
+pub struct Metrics {
+    registry: Registry,
+    requests: series::Table,
+    exchanges: IntCounterVec,
+    /// Children of `exchanges` by fate and method, so that counting looks nothing up.
+    exchange: Vec<[Option<IntCounter>; Method::ALL.len()]>,
+    records: IntCounter,
+    lost: IntCounterVec,
+    capped: IntCounter,
+    bpf_run_seconds: CounterVec,
+    bpf_runs: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers every family; what can be known beforehand starts at 0, so that `rate()` sees
+    /// the first increase.
+    ///
+    /// # Errors
+    /// When the buckets or labels make a family that Prometheus does not take.
+    pub fn new(config: &MetricsConfig) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let families = series::Families::register(&registry, config.labels, &config.buckets)?;
+        let metrics = Self {
+            requests: series::Table::new(
+                families,
+                config.labels,
+                config.response_code,
+                config.max_series,
+            ),
+            exchanges: int_counters(&registry, names::EXCHANGES)?,
+            exchange: vec![[const { None }; Method::ALL.len()]; Fate::ALL.len()],
+            records: int_counter(&registry, names::RECORDS)?,
+            lost: int_counters(&registry, names::RECORDS_LOST)?,
+            capped: int_counter(&registry, names::LABEL_SETS_CAPPED)?,
+            bpf_run_seconds: {
+                let family = names::BPF_RUN_SECONDS;
+                register(&registry, CounterVec::new(options(family), family.labels)?)?
+            },
+            bpf_runs: int_counters(&registry, names::BPF_RUNS)?,
+            registry,
+        };
+        registry_extras(&metrics.registry)?;
+        metrics.start_at_zero()
+    }
+
+    fn start_at_zero(mut self) -> Result<Self, MetricsError> {
+        for fate in Fate::ALL {
+            for method in Method::ALL {
+                if (fate == Fate::Paired) != (method == Method::None) {
+                    self.count_exchange(fate, method, 0);
+                }
+            }
+        }
+        let kernel = Loss::ALL
+            .into_iter()
+            .filter(|&loss| loss != Loss::Completed);
+        for reason in kernel
+            .map(Loss::reason)
+            .chain(names::AGENT_LOSS_REASONS.iter().copied())
+        {
+            self.lost.get_metric_with_label_values(&[reason])?;
+        }
+        Ok(self)
+    }
+
+    /// Observes one finished request in every histogram it belongs to.
+    pub fn observe(&mut self, times: &RequestTimes) {
+        if !self.requests.observe(times) {
+            self.capped.inc();
+        }
+    }
+
+    /// Counts `n` exchanges with this fate.
+    pub fn count_exchange(&mut self, fate: Fate, method: Method, n: u64) {
+        let Some(child) = self
+            .exchange
+            .get_mut(fate as usize)
+            .and_then(|methods| methods.get_mut(method as usize))
+        else {
+            return;
+        };
+        if child.is_none() {
+            let values = [fate.as_str(), method.as_str()];
+            *child = self.exchanges.get_metric_with_label_values(&values).ok();
+        }
+        if let Some(counter) = child {
+            counter.inc_by(n);
+        }
+    }
+
+    /// Sets how much was lost for this reason since the start; totals never go back.
+    pub fn set_lost(&mut self, reason: &str, total: u64) {
+        if let Ok(counter) = self.lost.get_metric_with_label_values(&[reason]) {
+            raise(&counter, total);
+        }
+    }
+
+    /// Sets how many exchange records the kernel side completed since the start.
+    pub fn set_completed(&mut self, total: u64) {
+        raise(&self.records, total);
+    }
+
+    /// Sets the kernel's accounting of one of our programs since the start.
+    pub fn set_bpf(&mut self, program: &str, run_seconds: f64, runs: u64) {
+        if let Ok(counter) = self
+            .bpf_run_seconds
+            .get_metric_with_label_values(&[program])
+        {
+            raise_seconds(&counter, run_seconds);
+        }
+        if let Ok(counter) = self.bpf_runs.get_metric_with_label_values(&[program]) {
+            raise(&counter, runs);
+        }
+    }
+
+    /// Forgets label sets without a request for `idle`; call it about once a minute.
+    pub fn expire_idle(&mut self, now: Instant, idle: Duration) {
+        self.requests.expire(now, idle);
+    }
+
+    /// Number of sets of common labels in use.
+    #[must_use]
+    pub fn label_sets(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The exposition in Prometheus' text format, version 0.0.4.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        self.requests.flush();
+        let mut text = String::new();
+        // Writing to a String fails only for a family without a name or without metrics, and
+        // `gather` hands out neither; what was written before is kept all the same.
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "the exposition is cut short");
+        }
+        text
+    }
+}
+
+/// Families nobody counts in: the process and the build.
+fn registry_extras(registry: &Registry) -> Result<(), MetricsError> {
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    let family = names::BUILD_INFO;
+    let build = register(registry, IntGaugeVec::new(options(family), family.labels)?)?;
+    let values = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH];
+    build.get_metric_with_label_values(&values)?.set(1);
+    Ok(())
+}
+
+fn options(family: Family) -> Opts {
+    Opts::new(family.name, family.help)
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, MetricsError> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn int_counter(registry: &Registry, family: Family) -> Result<IntCounter, MetricsError> {
+    register(registry, IntCounter::with_opts(options(family))?)
+}
+
+fn int_counters(registry: &Registry, family: Family) -> Result<IntCounterVec, MetricsError> {
+    register(
+        registry,
+        IntCounterVec::new(options(family), family.labels)?,
+    )
+}
+
+/// Raises a counter to a total kept elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// The same for seconds; a total that is not a number changes nothing.
+fn raise_seconds(counter: &Counter, total: f64) {
+    let missing = total - counter.get();
+    if missing > 0.0 && missing.is_finite() {
+        counter.inc_by(missing);
+    }
+}

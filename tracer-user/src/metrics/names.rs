@@ -1,0 +1,134 @@
+//! Every exported name: metrics, help texts and labels. Dashboards and rules are written against
+//! this file; what is not here is not exported (`process_*` comes from the `prometheus` crate).
+
+/// Self time of one hop of one request.
+pub const HOP_DURATION: Family = Family {
+    name: "hoptrace_hop_duration_seconds",
+    help: "Self time of one hop of one request; the sum over hops, legs and parts counts no time twice.",
+    labels: &["hop", "leg", "part"],
+};
+/// Whole request as one end saw it.
+pub const REQUEST_DURATION: Family = Family {
+    name: "hoptrace_request_duration_seconds",
+    help: "Whole request, first byte of the request to first byte of the response, as the client application (source) or the server pod (destination) saw it.",
+    labels: &["reporter"],
+};
+/// Smoothed round trip time of the pod to pod connection.
+pub const TCP_RTT: Family = Family {
+    name: "hoptrace_tcp_rtt_seconds",
+    help: "The kernel's smoothed TCP round trip time of the pod to pod connection, sampled once a request.",
+    labels: &[],
+};
+/// Fate of every decoded exchange record.
+pub const EXCHANGES: Family = Family {
+    name: "hoptrace_exchanges_total",
+    help: "Exchanges (request and response on one socket) by what became of them and how they found their neighbour.",
+    labels: &["result", "method"],
+};
+/// Exchanges the kernel side completed.
+pub const RECORDS: Family = Family {
+    name: "hoptrace_records_total",
+    help: "Exchange records completed by the kernel side, delivered or not: the other side of the books.",
+    labels: &[],
+};
+/// What was lost, by reason.
+pub const RECORDS_LOST: Family = Family {
+    name: "hoptrace_records_lost_total",
+    help: "Records, segments and header prefixes lost or refused, by reason.",
+    labels: &["reason"],
+};
+/// Requests observed under the overflow label set.
+pub const LABEL_SETS_CAPPED: Family = Family {
+    name: "hoptrace_label_sets_capped_total",
+    help: "Requests observed with workload labels set to other, because max_series label sets exist already.",
+    labels: &[],
+};
+/// Run time of our programs, from the kernel's accounting.
+pub const BPF_RUN_SECONDS: Family = Family {
+    name: "hoptrace_bpf_run_seconds_total",
+    help: "Time spent in each eBPF program of this agent, from the kernel's accounting (absent unless bpf_stats is on).",
+    labels: &["program"],
+};
+/// Runs of our programs, from the kernel's accounting.
+pub const BPF_RUNS: Family = Family {
+    name: "hoptrace_bpf_runs_total",
+    help: "Runs of each eBPF program of this agent, from the kernel's accounting (absent unless bpf_stats is on).",
+    labels: &["program"],
+};
+/// Which build is running.
+pub const BUILD_INFO: Family = Family {
+    name: "hoptrace_build_info",
+    help: "Always 1; the labels tell which build is running.",
+    labels: &["version", "arch"],
+};
+
+/// Losses counted by the agent itself, beside the kernel side's `tracer_common::Loss`.
+pub const AGENT_LOSS_REASONS: &[&str] = &["undecodable"];
+
+/// Value of every workload label once the cap on label sets is reached.
+pub const OTHER: &str = "other";
+/// Value of `response_code` when no HTTP status was seen.
+pub const UNKNOWN_CODE: &str = "unknown";
+/// Values of `connection_security_policy`, Istio's words.
+pub const SECURITY_POLICIES: [&str; 2] = ["none", "mutual_tls"];
+
+/// Name, help text and own labels of a metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Metric name with its unit.
+    pub name: &'static str,
+    /// `# HELP` text.
+    pub help: &'static str,
+    /// Labels of this family before the common ones.
+    pub labels: &'static [&'static str],
+}
+
+/// Labels shared by the histograms, named as in Istio's standard metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CommonLabel {
+    /// Client workload.
+    SourceWorkload,
+    /// Namespace of the client workload.
+    SourceWorkloadNamespace,
+    /// Server workload.
+    DestinationWorkload,
+    /// Namespace of the server workload.
+    DestinationWorkloadNamespace,
+    /// Service the client asked for.
+    DestinationServiceName,
+    /// `http` or `tcp`.
+    RequestProtocol,
+    /// Status class or code.
+    ResponseCode,
+    /// `mutual_tls` or `none`.
+    ConnectionSecurityPolicy,
+}
+
+impl CommonLabel {
+    /// Every common label in the order of exposition.
+    pub const ALL: [Self; 8] = [
+        Self::SourceWorkload,
+        Self::SourceWorkloadNamespace,
+        Self::DestinationWorkload,
+        Self::DestinationWorkloadNamespace,
+        Self::DestinationServiceName,
+        Self::RequestProtocol,
+        Self::ResponseCode,
+        Self::ConnectionSecurityPolicy,
+    ];
+
+    /// Name of the label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceWorkload => "source_workload",
+            Self::SourceWorkloadNamespace => "source_workload_namespace",
+            Self::DestinationWorkload => "destination_workload",
+            Self::DestinationWorkloadNamespace => "destination_workload_namespace",
+            Self::DestinationServiceName => "destination_service_name",
+            Self::RequestProtocol => "request_protocol",
+            Self::ResponseCode => "response_code",
+            Self::ConnectionSecurityPolicy => "connection_security_policy",
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The histograms of the requests: one set of children for each set of common labels.
+
+use super::label_set::{LabelSet, Projection, ResponseCode};
+use super::names;
+use crate::model::{Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes};
+use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::{Entry, HashTable};
+use prometheus::local::LocalHistogram;
+use prometheus::{HistogramOpts, HistogramVec, Registry};
+use std::hash::BuildHasher;
+use std::time::{Duration, Instant};
+
+/// One histogram for each hop, leg and part.
+const HOP_CHILDREN: usize = Hop::ALL.len() * Leg::ALL.len() * Part::ALL.len();
+const REPORTERS: [Reporter; 2] = [Reporter::Source, Reporter::Destination];
+
+/// The three families every request is observed in.
+pub(super) struct Families {
+    hop: HistogramVec,
+    request: HistogramVec,
+    rtt: HistogramVec,
+}
+
+impl Families {
+    pub(super) fn register(
+        registry: &Registry,
+        labels: LabelSet,
+        buckets: &[f64],
+    ) -> Result<Self, prometheus::Error> {
+        let family = |family: names::Family| {
+            let labels: Vec<_> = family
+                .labels
+                .iter()
+                .copied()
+                .chain(labels.names())
+                .collect();
+            let options = HistogramOpts::new(family.name, family.help).buckets(buckets.to_vec());
+            let histogram = HistogramVec::new(options, &labels)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        Ok(Self {
+            hop: family(names::HOP_DURATION)?,
+            request: family(names::REQUEST_DURATION)?,
+            rtt: family(names::TCP_RTT)?,
+        })
+    }
+}
+
+/// Children of one label set. They count without atomics and are flushed before a scrape.
+struct Series {
+    labels: RequestLabels,
+    /// Values of the common labels, kept to make and to remove children.
+    values: Vec<String>,
+    hops: [Option<LocalHistogram>; HOP_CHILDREN],
+    requests: [Option<LocalHistogram>; REPORTERS.len()],
+    rtt: Option<LocalHistogram>,
+    touched: bool,
+    last_touched: Option<Instant>,
+}
+
+impl Series {
+    fn new(projection: &Projection<'_>) -> Box<Self> {
+        Box::new(Self {
+            labels: projection.labels().clone(),
+            values: projection.values(),
+            hops: [const { None }; HOP_CHILDREN],
+            requests: [const { None }; REPORTERS.len()],
+            rtt: None,
+            touched: true,
+            last_touched: None,
+        })
+    }
+
+    fn observe(&mut self, families: &Families, times: &RequestTimes) {
+        self.touched = true;
+        let values = &self.values;
+        for time in &times.hops {
+            let own = || [time.hop.as_str(), time.leg.as_str(), time.part.as_str()];
+            let child = self.hops.get_mut(hop_index(time));
+            observe(child, &families.hop, own, values, time.duration_ns);
+        }
+        for &(reporter, duration_ns) in &times.totals {
+            let child = self.requests.get_mut(reporter as usize);
+            observe(
+                child,
+                &families.request,
+                || [reporter.as_str()],
+                values,
+                duration_ns,
+            );
+        }
+        if let Some(rtt_ns) = times.tcp_rtt_ns {
+            observe(Some(&mut self.rtt), &families.rtt, || [], values, rtt_ns);
+        }
+    }
+
+    fn flush(&self) {
+        let children = self.hops.iter().chain(&self.requests).chain([&self.rtt]);
+        children.flatten().for_each(LocalHistogram::flush);
+    }
+
+    /// Removes every child from its family, so that the next scrape does not show them.
+    fn remove(self, families: &Families) {
+        self.flush();
+        let forget = |family: &HistogramVec, own: &[&str]| {
+            let values: Vec<_> = own
+                .iter()
+                .copied()
+                .chain(self.values.iter().map(String::as_str))
+                .collect();
+            // A child that was never made is not there to be removed.
+            let _absent = family.remove_label_values(&values);
+        };
+        for hop in Hop::ALL {
+            for leg in Leg::ALL {
+                for part in Part::ALL {
+                    forget(&families.hop, &[hop.as_str(), leg.as_str(), part.as_str()]);
+                }
+            }
+        }
+        for reporter in REPORTERS {
+            forget(&families.request, &[reporter.as_str()]);
+        }
+        forget(&families.rtt, &[]);
+    }
+}
+
+/// Place of a hop's histogram among the children of a label set.
+fn hop_index(time: &HopTime) -> usize {
+    (time.hop as usize * Leg::ALL.len() + time.leg as usize) * Part::ALL.len() + time.part as usize
+}
+
+/// Observes in the child, making it the first time.
+fn observe<const N: usize>(
+    child: Option<&mut Option<LocalHistogram>>,
+    family: &HistogramVec,
+    own: impl Fn() -> [&'static str; N],
+    common: &[String],
+    duration_ns: u64,
+) {
+    let Some(child) = child else { return };
+    if child.is_none() {
+        let values: Vec<_> = own()
+            .into_iter()
+            .chain(common.iter().map(String::as_str))
+            .collect();
+        // The number of values is the number of labels of the family, the only way to fail.
+        *child = family
+            .get_metric_with_label_values(&values)
+            .ok()
+            .map(|made| made.local());
+    }
+    if let Some(histogram) = child {
+        // A division is rounded correctly, so 10 µs falls into the bucket of 1e-5 s.
+        histogram.observe(duration_ns as f64 / 1e9);
+    }
+}
+
+/// The series of a request; `None` when it has none yet and the table is full.
+fn find_or_make<'t>(
+    table: &'t mut HashTable<Box<Series>>,
+    hasher: &DefaultHashBuilder,
+    projection: &Projection<'_>,
+    cap: usize,
+) -> Option<&'t mut Series> {
+    let full = table.len() >= cap;
+    let found = table.entry(
+        hasher.hash_one(projection),
+        |series| projection.matches(&series.labels),
+        |series| hasher.hash_one(projection.of(&series.labels)),
+    );
+    match found {
+        Entry::Occupied(entry) => Some(entry.into_mut()),
+        Entry::Vacant(_) if full => None,
+        Entry::Vacant(entry) => Some(entry.insert(Series::new(projection)).into_mut()),
+    }
+}
+
+/// Every label set seen, never more than the cap, and those that hide the workloads beyond it.
+pub(super) struct Table {
+    families: Families,
+    hasher: DefaultHashBuilder,
+    series: HashTable<Box<Series>>,
+    /// At most one for each protocol, status class and security policy.
+    overflow: HashTable<Box<Series>>,
+    set: LabelSet,
+    shown: ResponseCode,
+    cap: usize,
+}
+
+impl Table {
+    pub(super) fn new(families: Families, set: LabelSet, shown: ResponseCode, cap: usize) -> Self {
+        Self {
+            families,
+            hasher: DefaultHashBuilder::default(),
+            series: HashTable::new(),
+            overflow: HashTable::new(),
+            set,
+            shown,
+            cap,
+        }
+    }
+
+    /// Observes a request; `false` when the cap sent it to the overflow set.
+    pub(super) fn observe(&mut self, times: &RequestTimes) -> bool {
+        let Self {
+            families,
+            hasher,
+            series,
+            overflow,
+            set,
+            shown,
+            cap,
+        } = self;
+        let projection = Projection::new(*set, *shown, &times.labels);
+        if let Some(found) = find_or_make(series, hasher, &projection, *cap) {
+            found.observe(families, times);
+            return true;
+        }
+        // Classes even where codes are shown: this table has to stay small whatever comes.
+        let labels = projection.overflow_labels();
+        let hidden = Projection::new(*set, ResponseCode::Class, &labels);
+        if let Some(found) = find_or_make(overflow, hasher, &hidden, usize::MAX) {
+            found.observe(families, times);
+        }
+        false
+    }
+
+    /// Hands everything observed to the families.
+    pub(super) fn flush(&self) {
+        self.series
+            .iter()
+            .chain(&self.overflow)
+            .for_each(|series| series.flush());
+    }
+
+    /// Number of label sets, those of the overflow not counted.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Forgets label sets without an observation for `idle`: workloads come and go.
+    pub(super) fn expire(&mut self, now: Instant, idle: Duration) {
+        let gone = self.series.extract_if(|series| {
+            if std::mem::take(&mut series.touched) {
+                series.last_touched = Some(now);
+            }
+            let last = *series.last_touched.get_or_insert(now);
+            now.saturating_duration_since(last) >= idle
+        });
+        for series in gone {
+            series.remove(&self.families);
+        }
+    }
+}
