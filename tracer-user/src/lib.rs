@@ -2,11 +2,14 @@
 //!
 //! The modules stand in the order in which a packet's story passes them.
 
+// What comes in.
+pub mod load;
+pub mod ring;
+
+// Pure stages: values in, values out, time as data.
 pub mod decode;
 pub mod http_head;
-pub mod load;
 pub mod model;
 
 // What comes out.
 pub mod metrics;
-pub mod ring;

@@ -1,0 +1,94 @@
+//! HTTP/1 heads out of truncated prefixes: method line, `x-request-id`, status code.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::decode::{Http, RequestHead};
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+const METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"PATCH ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+];
+/// More headers than an Envoy sends within the prefix.
+const MAX_HEADERS: usize = 48;
+
+/// Reads what the prefixes tell. The request may be cut anywhere.
+#[must_use]
+pub fn parse(request: &[u8], response: &[u8]) -> Http {
+    let mut http = Http {
+        status: status(response),
+        ..Http::default()
+    };
+    if request.is_empty() {
+        return http;
+    }
+    if request.starts_with(HTTP2_PREFACE) {
+        http.request = RequestHead::Http2;
+        return http;
+    }
+    if !METHODS.iter().any(|method| request.starts_with(method)) {
+        http.request = RequestHead::Continuation;
+        return http;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Request::new(&mut headers);
+    match head.parse(request) {
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => http.request = RequestHead::Http1,
+        Err(_) => {
+            http.request = RequestHead::Malformed;
+            return http;
+        }
+    }
+    // A cut prefix leaves the header array unfilled, so the values are looked up in the bytes.
+    http.request_id = header(request, b"x-request-id").map_or(0, hash);
+    http.probe = header(request, b"user-agent").is_some_and(is_prober);
+    http
+}
+
+/// `HTTP/1.1 200 OK` → 200.
+fn status(response: &[u8]) -> u16 {
+    if !response.starts_with(b"HTTP/1.") {
+        return 0;
+    }
+    let digits = response.get(9..12).unwrap_or_default();
+    digits
+        .iter()
+        .try_fold(0_u16, |sum, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| sum * 10 + u16::from(digit - b'0'))
+        })
+        .unwrap_or(0)
+}
+
+/// Value of a header whose whole line is in the prefix.
+fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut lines = head.split(|byte| *byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        lines.peek()?;
+        let Some((found, rest)) = line.split_at_checked(name.len()) else {
+            continue;
+        };
+        if found.eq_ignore_ascii_case(name) && rest.first() == Some(&b':') {
+            return rest.get(1..).map(<[u8]>::trim_ascii);
+        }
+    }
+    None
+}
+
+fn is_prober(agent: &[u8]) -> bool {
+    agent.starts_with(b"kube-probe/") || agent.starts_with(b"Prometheus/")
+}
+
+fn hash(value: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish().max(1)
+}

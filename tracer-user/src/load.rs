@@ -1,0 +1,288 @@
+//! Loads and attaches the eBPF programs. The only module that does.
+//!
+//! Every link belongs to a file descriptor of this process: when it ends, however it ends, the
+//! kernel detaches and frees everything. Nothing is pinned.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
+    ProgramType,
+};
+use aya::sys::is_helper_supported;
+use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
+use tracer_common::Loss;
+
+/// The kernel side, built by `cargo xtask build-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("HOPTRACE_EBPF_OBJECT"));
+
+/// Names of the programs as the object has them, with the metrics' `program` label.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("hoptrace_egress", "egress"),
+    ("hoptrace_ingress", "ingress"),
+    ("hoptrace_read", "read"),
+    ("hoptrace_close", "close"),
+];
+
+/// Whether the moment of reading is traced; without it hops have no queue and processing parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadHook {
+    /// Use it when the kernel has BTF.
+    Auto,
+    /// Fail without it.
+    Required,
+    /// Do not attach it.
+    Off,
+}
+
+/// Where plaintext header prefixes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Headers {
+    /// Nowhere: no status codes, no request ids.
+    Off = 0,
+    /// On loopback legs.
+    Loopback = 1,
+    /// On every leg that the app itself speaks: loopback, and the pod's own port without a sidecar.
+    AppLegs = 2,
+}
+
+/// What to attach and how.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// cgroup v2 directory whose sockets are traced, with everything below it.
+    pub cgroup_root: PathBuf,
+    /// Bytes of the ring, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Read hook.
+    pub read_hook: ReadHook,
+    /// Header policy.
+    pub headers: Headers,
+}
+
+/// The attached hooks. Dropping it detaches them.
+pub struct Hooks {
+    ebpf: Ebpf,
+    losses: PerCpuArray<MapData, u64>,
+    read_hook: bool,
+}
+
+/// What can go wrong before the first packet.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The cgroup directory.
+    #[error(
+        "cannot open cgroup root {path}: set --cgroup-root to a directory of a cgroup v2 mount"
+    )]
+    CgroupRoot {
+        /// Directory.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// Object or maps.
+    #[error(
+        "cannot load the eBPF object (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed; `hoptrace doctor` tells more)"
+    )]
+    Object(#[source] Box<EbpfError>),
+    /// Kernel type information.
+    #[error("cannot read /sys/kernel/btf/vmlinux: use --read-hook off on kernels without BTF")]
+    Btf(#[source] BtfError),
+    /// One program.
+    #[error("cannot {step} eBPF program {program} (`hoptrace doctor` tells what is missing)")]
+    Program {
+        /// Program.
+        program: &'static str,
+        /// `load` or `attach`.
+        step: &'static str,
+        /// Cause.
+        source: Box<ProgramError>,
+    },
+    /// The object lacks something: it was built from other sources.
+    #[error("the eBPF object has no {0}: build it again with `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+    /// A map.
+    #[error("cannot open eBPF map {name}")]
+    Map {
+        /// Map.
+        name: &'static str,
+        /// Cause.
+        source: aya::maps::MapError,
+    },
+}
+
+/// What the kernel accounts to one program since accounting was switched on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProgramCost {
+    /// Nanoseconds in the program.
+    pub run_time_ns: u64,
+    /// Runs.
+    pub runs: u64,
+}
+
+impl Hooks {
+    /// Loads the object and attaches the hooks; returns them with the ring's reading end.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing stays attached then.
+    pub fn attach(options: &LoadOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        let cgroup = File::open(&options.cgroup_root).map_err(|source| LoadError::CgroupRoot {
+            path: options.cgroup_root.clone(),
+            source,
+        })?;
+        let btf = match (options.read_hook, Btf::from_sys_fs()) {
+            (ReadHook::Off, _) => None,
+            (_, Ok(btf)) => Some(btf),
+            (ReadHook::Auto, Err(_)) => None,
+            (ReadHook::Required, Err(source)) => return Err(LoadError::Btf(source)),
+        };
+        let task_in_skb = is_helper_supported(
+            ProgramType::CgroupSkb,
+            aya::sys::BpfHelper::BPF_FUNC_get_current_pid_tgid,
+        )
+        .unwrap_or(false);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("READ_HOOK", &u8::from(btf.is_some()), true)
+            .override_global("TASK_IN_SKB", &u8::from(task_in_skb), true)
+            .override_global("HEADERS", &(options.headers as u8), true)
+            .override_global("WAKE_BYTES", &u64::from(options.ring_bytes / 4), true)
+            .map_max_entries("EXCHANGES", options.ring_bytes)
+            .load(OBJECT)
+            .map_err(|source| LoadError::Object(Box::new(source)))?;
+        let losses = ebpf
+            .take_map("LOSSES")
+            .ok_or(LoadError::Missing("map LOSSES"))?;
+        let losses = PerCpuArray::try_from(losses).map_err(|source| LoadError::Map {
+            name: "LOSSES",
+            source,
+        })?;
+        let ring = ebpf
+            .take_map("EXCHANGES")
+            .ok_or(LoadError::Missing("map EXCHANGES"))?;
+        let ring = RingBuf::try_from(ring).map_err(|source| LoadError::Map {
+            name: "EXCHANGES",
+            source,
+        })?;
+        if let Some(btf) = &btf {
+            attach_tracepoint(&mut ebpf, "hoptrace_close", "inet_sock_set_state", btf)?;
+            attach_tracepoint(&mut ebpf, "hoptrace_read", "tcp_rcv_space_adjust", btf)?;
+        }
+        attach_skb(
+            &mut ebpf,
+            "hoptrace_ingress",
+            &cgroup,
+            CgroupSkbAttachType::Ingress,
+        )?;
+        attach_skb(
+            &mut ebpf,
+            "hoptrace_egress",
+            &cgroup,
+            CgroupSkbAttachType::Egress,
+        )?;
+        Ok((
+            Self {
+                ebpf,
+                losses,
+                read_hook: btf.is_some(),
+            },
+            ring,
+        ))
+    }
+
+    /// Whether reads are seen.
+    #[must_use]
+    pub const fn read_hook(&self) -> bool {
+        self.read_hook
+    }
+
+    /// Counter of one loss reason, summed over the CPUs. Unreadable counts as 0: the descriptor is
+    /// ours and stays valid.
+    #[must_use]
+    pub fn lost(&self, loss: Loss) -> u64 {
+        self.losses
+            .get(&(loss as u32), 0)
+            .map_or(0, |cpus| cpus.iter().sum())
+    }
+
+    /// Stops all hooks but keeps the ring and the counters, so that the last records can be read.
+    pub fn detach(&mut self) {
+        for (name, _) in PROGRAMS {
+            let result = match self.ebpf.program_mut(name) {
+                Some(Program::CgroupSkb(program)) => program.unload(),
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                _ => Ok(()),
+            };
+            if let Err(ProgramError::NotLoaded) | Ok(()) = result {
+                continue;
+            }
+        }
+    }
+
+    /// The kernel's accounting of each attached program; all zero unless it is switched on.
+    #[must_use]
+    pub fn costs(&self) -> Vec<(&'static str, ProgramCost)> {
+        let cost = |(name, label): (&str, &'static str)| {
+            let info = match self.ebpf.program(name)? {
+                Program::CgroupSkb(program) => program.info(),
+                Program::BtfTracePoint(program) => program.info(),
+                _ => return None,
+            };
+            let info = info.ok()?;
+            let run_time_ns = u64::try_from(info.run_time().as_nanos()).ok()?;
+            Some((
+                label,
+                ProgramCost {
+                    run_time_ns,
+                    runs: info.run_count(),
+                },
+            ))
+        };
+        PROGRAMS.into_iter().filter_map(cost).collect()
+    }
+}
+
+fn attach_tracepoint(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    tracepoint: &str,
+    btf: &Btf,
+) -> Result<(), LoadError> {
+    let failed = |step| {
+        move |source| LoadError::Program {
+            program: name,
+            step,
+            source: Box::new(source),
+        }
+    };
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    let program: &mut BtfTracePoint = program.try_into().map_err(failed("load"))?;
+    program.load(tracepoint, btf).map_err(failed("load"))?;
+    program.attach().map_err(failed("attach"))?;
+    Ok(())
+}
+
+fn attach_skb(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    cgroup: &File,
+    direction: CgroupSkbAttachType,
+) -> Result<(), LoadError> {
+    let failed = |step| {
+        move |source| LoadError::Program {
+            program: name,
+            step,
+            source: Box::new(source),
+        }
+    };
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    let program: &mut CgroupSkb = program.try_into().map_err(failed("load"))?;
+    program.load().map_err(failed("load"))?;
+    // `Single` is not exclusive here: a bpf_link to a cgroup always allows others beside it.
+    program
+        .attach(cgroup, direction, CgroupAttachMode::Single)
+        .map_err(failed("attach"))?;
+    Ok(())
+}
