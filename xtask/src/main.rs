@@ -1,2 +1,50 @@
-//! What a person types.
-fn main() {}
+//! What a person types: `cargo xtask <command>`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ebpf;
+mod paths;
+mod run;
+mod setup;
+mod toolchain;
+
+/// Builds, checks and tries hoptrace on this machine.
+///
+/// A first time: `cargo xtask setup`, then `cargo xtask test`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what building and testing need; says first what that is.
+    Setup(setup::Options),
+    /// Build the kernel side and stage it for the agent: target/bpf/hoptrace.o.
+    BuildEbpf,
+    /// Lint the kernel side with the compiler that builds it.
+    ClippyEbpf,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Setup(options) => setup::run(&options),
+        Task::BuildEbpf => ebpf::build(),
+        Task::ClippyEbpf => ebpf::clippy(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Where things are: the workspace, its build products, and what setup fetched once.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The root of the workspace, from where this crate was compiled.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Build products; one place for all, whatever `CARGO_TARGET_DIR` says, for those that other
+/// crates look for by path.
+pub(crate) fn target() -> PathBuf {
+    root().join("target")
+}
+
+/// Where cargo puts what it builds for this machine.
+pub(crate) fn cargo_target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(target, |dir| root().join(dir))
+}
+
+/// The eBPF object that the agent embeds; `tracer-user/build.rs` looks for it here.
+pub(crate) fn ebpf_object() -> PathBuf {
+    target().join("bpf").join("hoptrace.o")
+}
+
+/// What setup builds or fetches once per user: `$HOPTRACE_CACHE`, else `~/.cache/hoptrace`.
+pub(crate) fn cache() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os("HOPTRACE_CACHE") {
+        return Ok(PathBuf::from(dir));
+    }
+    let home = env::home_dir().context("HOME is not set; set HOME, or HOPTRACE_CACHE")?;
+    Ok(home.join(".cache").join("hoptrace"))
+}
+
+/// The first executable of that name on `PATH`.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|candidate| candidate.is_file())
+}
