@@ -4,6 +4,7 @@ use aya_ebpf::programs::SkBuffContext;
 use tracer_common::Loss;
 
 const IPPROTO_TCP: u8 = 6;
+const MIN_HEADERS_LEN: usize = 40;
 const IPV6_HEADER_LEN: usize = 40;
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
@@ -37,21 +38,25 @@ pub(crate) fn parse(ctx: &SkBuffContext) -> Result<Kind, Loss> {
         let skb = ctx.skb.skb;
         ((*skb).data as usize, (*skb).data_end as usize, (*skb).len)
     };
-    let first = byte(data, end, 0)?;
+    // One check for the fixed IPv4 and TCP headers: nothing shorter is TCP.
+    if data + MIN_HEADERS_LEN > end {
+        return Ok(Kind::Nothing);
+    }
+    let first = byte(data, 0);
     if first == 0x45 {
-        if byte(data, end, 9)? != IPPROTO_TCP {
+        if byte(data, 9) != IPPROTO_TCP {
             return Ok(Kind::Nothing);
         }
         return tcp(data, end, len, 20);
     }
     match first >> 4 {
-        6 => match byte(data, end, 6)? {
+        6 => match byte(data, 6) {
             IPPROTO_TCP => tcp(data, end, len, IPV6_HEADER_LEN),
             // Hop-by-hop, routing, fragment, authentication, destination options: TCP may follow.
             0 | 43 | 44 | 51 | 60 => Err(Loss::UnsupportedHeader),
             _ => Ok(Kind::Nothing),
         },
-        4 => match (byte(data, end, 9)?, first & 0xf) {
+        4 => match (byte(data, 9), first & 0xf) {
             (IPPROTO_TCP, words) => ipv4_options(data, end, len, words),
             _ => Ok(Kind::Nothing),
         },
@@ -92,11 +97,9 @@ fn tcp(data: usize, end: usize, len: u32, header: usize) -> Result<Kind, Loss> {
     Ok(Kind::Payload(Segment { seq, len: len - offset, offset }))
 }
 
+/// A byte of the fixed headers, `at` below [`MIN_HEADERS_LEN`].
 #[inline(always)]
-fn byte(data: usize, end: usize, at: usize) -> Result<u8, Loss> {
-    if data + at + 1 > end {
-        return Err(Loss::MalformedHeader);
-    }
-    // SAFETY: the byte was checked against the end of the linear data just above.
-    Ok(unsafe { *((data + at) as *const u8) })
+fn byte(data: usize, at: usize) -> u8 {
+    // SAFETY: `parse` checked the fixed headers against the end of the linear data.
+    unsafe { *((data + at) as *const u8) }
 }

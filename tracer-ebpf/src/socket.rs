@@ -122,20 +122,35 @@ unsafe fn addresses(record: &mut ExchangeRecord, sk: *mut bpf_sock) {
     // SAFETY: the caller vouches for a full socket. Every element is read by its own constant
     // offset, as the verifier asks for context accesses.
     unsafe {
-        record.sport = (*sk).src_port as u16;
-        record.dport = u16::from_be((*sk).dst_port);
-        let (source, destination) = if (*sk).family == AF_INET {
-            let mapped = u32::from_be(0x0000_ffff);
-            ([0, 0, mapped, (*sk).src_ip4], [0, 0, mapped, (*sk).dst_ip4])
+        record.sport = read(&raw const (*sk).src_port) as u16;
+        record.dport = u16::from_be(read(&raw const (*sk).dst_port));
+        // Both families' fields are read before the choice, for the same reason.
+        let four = (read(&raw const (*sk).src_ip4), read(&raw const (*sk).dst_ip4));
+        let source = words((&raw const (*sk).src_ip6).cast());
+        let destination = words((&raw const (*sk).dst_ip6).cast());
+        let mapped = u32::from_be(0x0000_ffff);
+        let (source, destination) = if read(&raw const (*sk).family) == AF_INET {
+            ([0, 0, mapped, four.0], [0, 0, mapped, four.1])
         } else {
-            (
-                [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]],
-                [(*sk).dst_ip6[0], (*sk).dst_ip6[1], (*sk).dst_ip6[2], (*sk).dst_ip6[3]],
-            )
+            (source, destination)
         };
         record.saddr = mem::transmute::<[u32; 4], [u8; 16]>(source);
         record.daddr = mem::transmute::<[u32; 4], [u8; 16]>(destination);
     }
+}
+
+/// Reads one context field. Volatile: merged loads would compute on the socket pointer, which the
+/// verifier refuses.
+#[inline(always)]
+unsafe fn read<T>(field: *const T) -> T {
+    // SAFETY: the caller points at a field of a full socket.
+    unsafe { field.read_volatile() }
+}
+
+#[inline(always)]
+unsafe fn words(field: *const u32) -> [u32; 4] {
+    // SAFETY: the caller points at four words of a full socket.
+    unsafe { [read(field), read(field.add(1)), read(field.add(2)), read(field.add(3))] }
 }
 
 #[inline(always)]
