@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod ebpf;
+mod lint;
 mod paths;
 mod run;
 mod setup;
+mod test;
 mod toolchain;
 
 /// Builds, checks and tries hoptrace on this machine.
@@ -32,6 +34,10 @@ enum Task {
     BuildEbpf,
     /// Lint the kernel side with the compiler that builds it.
     ClippyEbpf,
+    /// Check format, lints, documentation and the workspace's own rules.
+    Lint,
+    /// Run every test; as root also those of the kernel and the lab.
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options),
         Task::BuildEbpf => ebpf::build(),
         Task::ClippyEbpf => ebpf::clippy(),
+        Task::Lint => lint::run(),
+        Task::Test(options) => test::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

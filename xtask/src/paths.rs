@@ -36,6 +36,12 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(home.join(".cache").join("hoptrace"))
 }
 
+/// Where cargo installs programs: `$CARGO_HOME`, else `~/.cargo`.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let chosen = env::var_os("CARGO_HOME").map(PathBuf::from);
+    chosen.or_else(|| env::home_dir().map(|home| home.join(".cargo")))
+}
+
 /// The first executable of that name on `PATH`.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

@@ -11,6 +11,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::paths;
+
 /// LLVM of the linker; a compiler's LLVM may be as new as this, not newer.
 pub(crate) const LLVM_MAJOR: u32 = 22;
 /// A nightly of that LLVM, installed when `setup --toolchain rustup` asks for one.
@@ -99,6 +101,13 @@ impl Toolchain {
     }
 }
 
+/// `cargo <subcommand>` on the workspace, by the cargo that runs us.
+pub(crate) fn host_cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::root()).arg(subcommand);
+    command
+}
+
 /// Variables by which one cargo or rustup steers the programs it starts. A person's choice of
 /// home, network and registry is kept.
 fn is_inherited(name: &str) -> bool {
@@ -106,7 +115,7 @@ fn is_inherited(name: &str) -> bool {
     const STEERING: [&str; 4] = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS"];
     let starts = |prefix: &&str| name.starts_with(prefix);
     matches!(name, "RUSTUP_TOOLCHAIN" | "LD_LIBRARY_PATH")
-        || (STEERING.iter().any(|p| starts(&p)) && !KEPT.iter().any(|p| starts(&p)))
+        || (STEERING.iter().any(starts) && !KEPT.iter().any(starts))
 }
 
 fn rustup_nightlies() -> Vec<PathBuf> {

@@ -64,7 +64,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         eprintln!("✓ setup: everything is installed");
         return Ok(());
     }
-    eprintln!("setup will install:");
+    eprintln!(
+        "setup {}:",
+        if options.check {
+            "would install"
+        } else {
+            "installs"
+        }
+    );
     for step in &steps {
         eprintln!("  - {}", step.describe());
     }
