@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tracer_common::record::{
-    FLAG_AFTER_HANDSHAKE, FLAG_FIRST, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_TLS,
+    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_TLS,
     SIDE_CLIENT, SIDE_SERVER,
 };
 use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
@@ -159,6 +159,8 @@ fn from_record(record: &ExchangeRecord, prefix: &[u8]) -> Result<Exchange, Decod
     let response = record
         .response_prefix
         .get(..usize::from(record.response_prefix_len));
+    // Hello and finished come before the first request of a TLS connection.
+    let first = if payload == Payload::Tls { 2 } else { 0 };
     let flag = |bit: u16| record.flags & bit != 0;
     Ok(Exchange {
         cookie: record.sock_cookie,
@@ -167,7 +169,7 @@ fn from_record(record: &ExchangeRecord, prefix: &[u8]) -> Result<Exchange, Decod
         payload,
         local: address(record.saddr, record.sport),
         remote: address(record.daddr, record.dport),
-        opened: (flag(FLAG_FIRST) && record.open_ktime_ns != 0).then_some(record.open_ktime_ns),
+        opened: (record.index <= first && record.open_ktime_ns != 0).then_some(record.open_ktime_ns),
         request_first: record.request_first_ktime_ns,
         response_first: record.response_first_ktime_ns,
         read: (record.read_ktime_ns != 0).then_some(record.read_ktime_ns),

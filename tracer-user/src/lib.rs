@@ -10,6 +10,11 @@ pub mod ring;
 pub mod decode;
 pub mod http_head;
 pub mod model;
+pub mod roles;
+pub mod pair;
+pub mod join;
+pub mod calls;
+pub mod attribute;
 
 // What comes out.
 pub mod metrics;

@@ -230,13 +230,15 @@ pub enum Fate {
     Probe,
     /// Continuation of a message already counted (100-continue, body after an early response).
     Continuation,
+    /// Plaintext that began like HTTP and is not.
+    Malformed,
     /// A table was full.
     Evicted,
 }
 
 impl Fate {
     /// Every fate.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Paired,
         Self::Unpaired,
         Self::Ambiguous,
@@ -245,6 +247,7 @@ impl Fate {
         Self::NoResponse,
         Self::Probe,
         Self::Continuation,
+        Self::Malformed,
         Self::Evicted,
     ];
 
@@ -260,6 +263,7 @@ impl Fate {
             Self::NoResponse => "no_response",
             Self::Probe => "probe",
             Self::Continuation => "continuation",
+            Self::Malformed => "malformed",
             Self::Evicted => "evicted",
         }
     }
