@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use crate::paths;
 
 /// The directories of the workspace's crates.
-pub(super) fn directories() -> Result<Vec<PathBuf>> {
+pub(crate) fn directories() -> Result<Vec<PathBuf>> {
     let root = paths::root();
     let manifest = read(&root.join("Cargo.toml"))?;
     let members = manifest

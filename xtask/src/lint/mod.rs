@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::toolchain::host_cargo;
 use crate::{ebpf, paths, run, setup};
 
-mod members;
+pub(crate) mod members;
 mod size;
 
 /// A name for people, and what to run.
@@ -30,8 +30,7 @@ pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
     for (name, check) in checks {
         if let Err(error) = check() {
-            eprintln!("✗ {name}: {error:#}");
-            failed.push(name);
+            failed.push(format!("  {name}: {error:#}"));
         }
     }
     if failed.is_empty() {
@@ -39,16 +38,16 @@ pub(crate) fn run() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{} of {} checks failed: {}",
+        "{} of {} checks failed:\n{}",
         failed.len(),
         checks.len(),
-        failed.join(", ")
+        failed.join("\n")
     )
 }
 
 fn fmt() -> Result<()> {
     run::shown(
-        "rustfmt (mend with `cargo fmt --all`)",
+        "formatting (`cargo fmt --all` mends it)",
         host_cargo("fmt").args(["--all", "--check"]),
     )
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::lint::members;
 use crate::toolchain::host_cargo;
 use crate::{ebpf, paths, run, setup};
 
@@ -48,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut tally = Tally::default();
     phase(options, &mut tally, "unit tests", &["--lib", "--bins"], &[])?;
     phase(options, &mut tally, "documentation tests", &["--doc"], &[])?;
-    if !options.unit {
+    if !options.unit && has_integration_tests()? {
         // They share the kernel, the CPUs and the network: one at a time.
         let serially = ["--test-threads=1", "--nocapture"];
         phase(
@@ -58,8 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             &["--test", "*"],
             &serially,
         )?;
-        tally.left_behind(before.wait_for_cleanup());
     }
+    tally.left_behind(before.wait_for_cleanup());
     let text = fs::read_to_string(&skips).unwrap_or_default();
     text.lines().for_each(|line| tally.line(line));
 
@@ -70,6 +71,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// Cargo fails when a pattern matches no test target at all.
+fn has_integration_tests() -> Result<bool> {
+    let directories = members::directories()?;
+    Ok(directories.iter().any(|directory| {
+        fs::read_dir(directory.join("tests"))
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok()))
+    }))
 }
 
 fn build_agent(release: bool) -> Result<()> {
