@@ -15,6 +15,7 @@ pub mod pair;
 pub mod join;
 pub mod calls;
 pub mod attribute;
+pub mod pipeline;
 
 // What comes out.
 pub mod metrics;

@@ -1,0 +1,131 @@
+//! The pure stages in a row: raw records in, requests and fates out.
+
+use std::collections::HashSet;
+
+use crate::attribute::Attribute;
+use crate::decode::{DecodeError, Exchange, RequestHead, decode};
+use crate::join::{Chain, Join, JoinConfig, Sink};
+use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
+use crate::roles::{Role, Roles};
+
+/// How long an app's calls wait for the request that caused them, in hold times.
+const CALLS_HOLDS: u64 = 256;
+
+/// Receives what the stages find out.
+pub trait Output {
+    /// One request, attributed; `chain` is what it was made of.
+    fn request(&mut self, chain: &Chain<'_>, times: &RequestTimes);
+    /// The fate of one exchange.
+    fn fate(&mut self, fate: Fate, method: Method);
+}
+
+/// Decode → roles → join → attribute.
+pub struct Pipeline {
+    roles: Roles,
+    /// Containers whose process was already looked at.
+    looked_at: HashSet<u64>,
+    join: Join,
+    attribute: Attribute,
+    identity: Box<dyn Identity>,
+    hold_ns: u64,
+}
+
+impl Pipeline {
+    /// Stages with nothing in them.
+    #[must_use]
+    pub fn new(config: JoinConfig, identity: Box<dyn Identity>) -> Self {
+        Self {
+            roles: Roles::default(),
+            looked_at: HashSet::new(),
+            join: Join::new(config),
+            attribute: Attribute::default(),
+            identity,
+            hold_ns: config.hold_ns,
+        }
+    }
+
+    /// Takes one raw record.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; the caller counts it, nothing else happens.
+    pub fn take(&mut self, bytes: &[u8], output: &mut impl Output) -> Result<(), DecodeError> {
+        let exchange = decode(bytes)?;
+        if let Some(fate) = settled(&exchange) {
+            output.fate(fate, Method::None);
+            return Ok(());
+        }
+        self.learn(&exchange);
+        let role = self.roles.of(&exchange);
+        if role == Role::AppServer {
+            self.attribute.note_server(&exchange);
+        }
+        let mut stage = Stage { attribute: &mut self.attribute, identity: &mut *self.identity, output };
+        self.join.push(exchange, role, &mut stage);
+        Ok(())
+    }
+
+    /// Tells everything that is old enough at `now`; `Ktime::MAX` tells all.
+    pub fn advance(&mut self, now: Ktime, output: &mut impl Output) {
+        let mut stage = Stage { attribute: &mut self.attribute, identity: &mut *self.identity, output };
+        self.join.advance(now, &mut stage);
+        self.attribute.expire(now.saturating_sub(self.hold_ns.saturating_mul(CALLS_HOLDS)));
+    }
+
+    /// Exchanges that wait for their partners.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.join.len()
+    }
+
+    fn learn(&mut self, exchange: &Exchange) {
+        self.roles.learn(exchange);
+        let cgroup = exchange.cgroup_id;
+        if self.roles.is_proxy(cgroup) || self.looked_at.contains(&cgroup) {
+            return;
+        }
+        match self.identity.is_proxy(cgroup, exchange.tgid) {
+            Some(true) => self.roles.mark_proxy(cgroup),
+            Some(false) => {
+                if self.looked_at.len() >= Roles::CAP {
+                    self.looked_at.clear();
+                }
+                self.looked_at.insert(cgroup);
+            }
+            None => {}
+        }
+    }
+}
+
+/// The fate of exchanges that no join can help.
+fn settled(exchange: &Exchange) -> Option<Fate> {
+    if exchange.handshake {
+        return Some(Fate::Handshake);
+    }
+    if exchange.no_response {
+        return Some(Fate::NoResponse);
+    }
+    match exchange.http.request {
+        RequestHead::Http2 => Some(Fate::Unsupported),
+        RequestHead::Continuation => Some(Fate::Continuation),
+        RequestHead::Malformed => Some(Fate::Malformed),
+        RequestHead::Absent | RequestHead::Http1 => None,
+    }
+}
+
+/// Hands what the join tells to the attribution.
+struct Stage<'a, O> {
+    attribute: &'a mut Attribute,
+    identity: &'a mut dyn Identity,
+    output: &'a mut O,
+}
+
+impl<O: Output> Sink for Stage<'_, O> {
+    fn chain(&mut self, chain: &Chain<'_>) {
+        let times = self.attribute.attribute(chain, self.identity);
+        self.output.request(chain, &times);
+    }
+
+    fn fate(&mut self, fate: Fate, method: Method) {
+        self.output.fate(fate, method);
+    }
+}
