@@ -16,6 +16,15 @@ pub mod join;
 pub mod calls;
 pub mod attribute;
 pub mod pipeline;
+pub mod books;
+pub mod tracer;
 
 // What comes out.
 pub mod metrics;
+pub mod http;
+
+// Around it.
+pub mod config;
+pub mod logging;
+pub mod mounts;
+pub mod privilege;

@@ -1,0 +1,170 @@
+//! Options of `hoptrace agent`, with one precedence for all of them:
+//!
+//! 1. the flag (`--max-series 100`),
+//! 2. the environment (`HOPTRACE_MAX_SERIES=100`),
+//! 3. the TOML file named by `--config` or `HOPTRACE_CONFIG` (`max_series = 100`),
+//! 4. the default.
+//!
+//! [`Config`] is what comes out; [`Sources`] tells where each value came from.
+
+mod file;
+mod options;
+mod print;
+pub mod values;
+
+pub use file::ConfigError;
+pub use options::{AgentArgs, Options};
+pub use values::{
+    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, ReadHook, RingSize,
+};
+
+use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// The effective configuration of the agent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// cgroup v2 directory whose sockets are traced; `None`: the cgroup v2 mount.
+    pub cgroup_root: Option<PathBuf>,
+    /// Address of `/metrics`, `/healthz` and `/readyz`.
+    pub listen: SocketAddr,
+    /// Who is who.
+    pub identity: IdentitySpec,
+    /// Processes with these names are sidecar proxies.
+    pub proxy_names: Names,
+    /// Upper bounds of the histograms.
+    pub buckets: Buckets,
+    /// Common labels to export.
+    pub labels: LabelSet,
+    /// Status classes or codes.
+    pub response_code: ResponseCode,
+    /// Greatest number of label sets.
+    pub max_series: NonZeroUsize,
+    /// A label set without a request for this long is forgotten.
+    pub series_ttl: Interval,
+    /// Bytes of the ring between kernel and agent.
+    pub ring_size: RingSize,
+    /// How often the ring is drained.
+    pub poll_interval: Interval,
+    /// How long exchanges wait for their neighbours.
+    pub hold: Interval,
+    /// Greatest number of exchanges that wait.
+    pub max_pending: NonZeroUsize,
+    /// Which hook sees the reads.
+    pub read_hook: ReadHook,
+    /// On which legs headers are looked at.
+    pub headers: Headers,
+    /// Whether the kernel accounts the run time of eBPF programs.
+    pub bpf_stats: bool,
+    /// What the eBPF programs log.
+    pub bpf_log: BpfLog,
+    /// File for the raw records.
+    pub record: Option<PathBuf>,
+    /// Filter of the log.
+    pub log: String,
+    /// Shape of the log.
+    pub log_format: LogFormat,
+    /// Keep the capabilities after attaching.
+    pub keep_caps: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cgroup_root: None,
+            listen: SocketAddr::from(([0, 0, 0, 0], options::DEFAULT_PORT)),
+            identity: IdentitySpec::Cgroup,
+            proxy_names: Names::one("envoy"),
+            buckets: Buckets::default(),
+            labels: LabelSet::all(),
+            response_code: ResponseCode::Class,
+            max_series: options::DEFAULT_MAX_SERIES,
+            series_ttl: Interval::from_secs(3600),
+            ring_size: RingSize::default(),
+            poll_interval: Interval::from_millis(50),
+            hold: Interval::from_millis(200),
+            max_pending: options::DEFAULT_MAX_PENDING,
+            read_hook: ReadHook::Auto,
+            headers: Headers::AppLegs,
+            bpf_stats: false,
+            bpf_log: BpfLog::Off,
+            record: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            keep_caps: false,
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody said anything.
+    #[default]
+    Default,
+    /// The TOML file.
+    File,
+    /// A `HOPTRACE_*` variable.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+/// Source of each option, by its key in the file.
+pub type Sources = BTreeMap<&'static str, Source>;
+
+/// The configuration and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// Effective values.
+    pub config: Config,
+    /// Their sources.
+    pub sources: Sources,
+}
+
+impl Config {
+    /// Joins flags, environment, file and defaults. `matches` are those of the subcommand that
+    /// `args` was read from; they tell flags from variables.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds a key or value that is not one.
+    pub fn resolve(args: AgentArgs, matches: &ArgMatches) -> Result<Resolved, ConfigError> {
+        let file = args
+            .config
+            .as_deref()
+            .map(file::read)
+            .transpose()?
+            .unwrap_or_default();
+        let told = |key: &str| match matches.value_source(key) {
+            Some(ValueSource::CommandLine) => Source::Flag,
+            _ => Source::Environment,
+        };
+        Ok(Self::join(args.options, file, told))
+    }
+
+    /// The part of the configuration the metrics need.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsConfig {
+        MetricsConfig {
+            buckets: self.buckets.as_slice().to_vec(),
+            labels: self.labels,
+            response_code: self.response_code,
+            max_series: self.max_series.get(),
+        }
+    }
+}
+
+impl Resolved {
+    /// The configuration as TOML that can be given back with `--config`; each line ends with the
+    /// source of its value.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        print::to_toml(self)
+    }
+}

@@ -1,0 +1,110 @@
+//! The TOML file: read, checked, and blamed by line when something is wrong with it.
+
+use super::options::Options;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with a file of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("cannot read {path}; give --config a file that exists and is readable")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It holds something that is not an option.
+    #[error("{path}:{line}: `{text}`: {reason}; `hoptrace config` shows every key with its value")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The line itself: key and value.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads the options of a file.
+pub(super) fn read(path: &Path) -> Result<Options, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.into(),
+        source,
+    })?;
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Options, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let (line, text) = blame(text, &error);
+        ConfigError::Invalid {
+            path: path.into(),
+            line,
+            text,
+            reason: one_line(&error),
+        }
+    })
+}
+
+/// Line number and text of the line a TOML error points to.
+pub(crate) fn blame(text: &str, error: &toml::de::Error) -> (usize, String) {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
+    // A line can be of any length; its beginning holds the key.
+    (line, shown.chars().take(120).collect())
+}
+
+/// The message of a TOML error without its picture.
+pub(crate) fn one_line(error: &toml::de::Error) -> String {
+    error.message().lines().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &[&str]) {
+        let error = parse(Path::new("h.toml"), text)
+            .expect_err(text)
+            .to_string();
+        for part in expected {
+            assert!(error.contains(part), "`{part}` is not in `{error}`");
+        }
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+
+    #[test]
+    fn errors_name_file_line_key_value_and_remedy() {
+        check(
+            "\nlisten = \"x\"",
+            &["h.toml:2:", "listen", "\"x\"", "socket address"],
+        );
+        check(
+            "max_serie = 1",
+            &["h.toml:1:", "max_serie", "unknown field", "hoptrace config"],
+        );
+        check("hold = 5", &["h.toml:1:", "hold = 5", "200ms"]);
+        check("buckets = [2.0, 1.0]", &["buckets", "ascending"]);
+        check("ring_size = 5000", &["ring_size", "power of two"]);
+        check(
+            "labels = [\"pod\"]",
+            &["labels", "`pod`", "source_workload"],
+        );
+        check("max_series = 0", &["max_series"]);
+        check("identity = \"kube\"", &["identity", "static:FILE"]);
+        check("headers = \"all\"", &["headers", "app-legs"]);
+        check("hold = ", &["h.toml:1:"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_answer(text in "(([a-z_]{1,12}|max_series|buckets|labels) = [-0-9a-z\"\\[\\],. ]{0,20}\n){0,4}.*") {
+            let _answer = parse(Path::new("h.toml"), &text);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The options as a person gives them, by flag, variable or file: each may be absent.
+
+use super::values::{
+    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, ReadHook, RingSize,
+};
+use super::{Config, Source, Sources};
+use crate::metrics::{LabelSet, ResponseCode};
+use clap::Args;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// The OpenTelemetry SDKs' Prometheus exporters listen on 9464; this is the port beside it.
+pub(super) const DEFAULT_PORT: u16 = 9465;
+/// A label set has about 16 histograms, 120 kB of exposition: 500 of them are 60 MB a scrape.
+pub(super) const DEFAULT_MAX_SERIES: NonZeroUsize = NonZeroUsize::new(500).unwrap();
+/// At 400 bytes each about 100 MB, far more than `hold` lets pile up below a million a second.
+pub(super) const DEFAULT_MAX_PENDING: NonZeroUsize = NonZeroUsize::new(262_144).unwrap();
+
+/// Arguments of the commands that need a configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AgentArgs {
+    /// TOML file with any of these options, keys as in `hoptrace config`
+    #[arg(long, value_name = "FILE", env = "HOPTRACE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The options.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Every option, `None` when it was not given.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// cgroup v2 directory whose sockets are traced [default: the cgroup v2 mount]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "HOPTRACE_CGROUP_ROOT",
+        help_heading = "What to trace"
+    )]
+    pub cgroup_root: Option<PathBuf>,
+
+    /// Who is who: `cgroup` (names from cgroup paths and processes) or `static:FILE` (TOML)
+    /// [default: cgroup]
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        env = "HOPTRACE_IDENTITY",
+        help_heading = "What to trace"
+    )]
+    pub identity: Option<IdentitySpec>,
+
+    /// Processes with these names are sidecar proxies, separated by commas [default: envoy]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "HOPTRACE_PROXY_NAMES",
+        help_heading = "What to trace"
+    )]
+    pub proxy_names: Option<Names>,
+
+    /// Legs whose request heads are looked at: for the status, and for `x-request-id` and
+    /// `traceparent` [default: app-legs]
+    #[arg(
+        long,
+        value_name = "LEGS",
+        env = "HOPTRACE_HEADERS",
+        help_heading = "What to trace"
+    )]
+    pub headers: Option<Headers>,
+
+    /// Address of /metrics, /healthz and /readyz [default: 0.0.0.0:9465]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "HOPTRACE_LISTEN",
+        help_heading = "Metrics"
+    )]
+    pub listen: Option<SocketAddr>,
+
+    /// Upper bounds of the histograms in seconds, ascending, separated by commas
+    /// [default: 10 µs to 10 s in steps of 1-2-5]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "HOPTRACE_BUCKETS",
+        help_heading = "Metrics"
+    )]
+    pub buckets: Option<Buckets>,
+
+    /// Common labels to export, separated by commas; the others are left out [default: all]
+    #[arg(
+        long,
+        value_name = "LABELS",
+        env = "HOPTRACE_LABELS",
+        help_heading = "Metrics"
+    )]
+    pub labels: Option<LabelSet>,
+
+    /// Show the status as its class (2xx) or exactly (204) [default: class]
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "HOPTRACE_RESPONSE_CODE",
+        help_heading = "Metrics"
+    )]
+    pub response_code: Option<ResponseCode>,
+
+    /// Greatest number of label sets; further requests count under workloads named `other`
+    /// [default: 500]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "HOPTRACE_MAX_SERIES",
+        help_heading = "Metrics"
+    )]
+    pub max_series: Option<NonZeroUsize>,
+
+    /// Forget a label set that had no request for this long [default: 1h]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "HOPTRACE_SERIES_TTL",
+        help_heading = "Metrics"
+    )]
+    pub series_ttl: Option<Interval>,
+
+    /// Ring between kernel and agent: a power of two, at least a page [default: 4MiB]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "HOPTRACE_RING_SIZE",
+        help_heading = "Tuning"
+    )]
+    pub ring_size: Option<RingSize>,
+
+    /// How often the ring is drained [default: 50ms]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "HOPTRACE_POLL_INTERVAL",
+        help_heading = "Tuning"
+    )]
+    pub poll_interval: Option<Interval>,
+
+    /// How long exchanges wait for their neighbours [default: 200ms]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "HOPTRACE_HOLD",
+        help_heading = "Tuning"
+    )]
+    pub hold: Option<Interval>,
+
+    /// Greatest number of exchanges that wait; more are counted as evicted [default: 262144]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "HOPTRACE_MAX_PENDING",
+        help_heading = "Tuning"
+    )]
+    pub max_pending: Option<NonZeroUsize>,
+
+    /// Hook that sees a process read its socket: needed to split queue from processing
+    /// [default: auto]
+    #[arg(
+        long,
+        value_name = "HOOK",
+        env = "HOPTRACE_READ_HOOK",
+        help_heading = "Tuning"
+    )]
+    pub read_hook: Option<ReadHook>,
+
+    /// Let the kernel account the run time of all eBPF programs of the node (costs about 20 ns a
+    /// run, needs CAP_SYS_ADMIN) [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "HOPTRACE_BPF_STATS",
+        help_heading = "Tuning",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub bpf_stats: Option<bool>,
+
+    /// What the eBPF programs log [default: off]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "HOPTRACE_BPF_LOG",
+        help_heading = "Finding faults"
+    )]
+    pub bpf_log: Option<BpfLog>,
+
+    /// Write every raw record to this file as well
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HOPTRACE_RECORD",
+        help_heading = "Finding faults"
+    )]
+    pub record: Option<PathBuf>,
+
+    /// What to log: a level, or a filter such as `hoptrace=debug,warn` [default: info]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "HOPTRACE_LOG",
+        help_heading = "Finding faults"
+    )]
+    pub log: Option<String>,
+
+    /// Shape of the log [default: text]
+    #[arg(
+        long,
+        value_name = "SHAPE",
+        env = "HOPTRACE_LOG_FORMAT",
+        help_heading = "Finding faults"
+    )]
+    pub log_format: Option<LogFormat>,
+
+    /// Keep the capabilities after attaching; for tests.
+    #[arg(
+        long,
+        hide = true,
+        env = "HOPTRACE_KEEP_CAPS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub keep_caps: Option<bool>,
+}
+
+impl Config {
+    /// The first of command line or environment (`given`), file and default that has a value.
+    pub(super) fn join(
+        given: Options,
+        file: Options,
+        told: impl Fn(&str) -> Source,
+    ) -> super::Resolved {
+        let mut sources = Sources::new();
+        let mut config = Self::default();
+        // One arm for each option; a field left out here is never set, and the test
+        // `every_option_can_be_set` says so.
+        macro_rules! pick {
+            ($($key:ident),* $(,)?) => {$(
+                let source = if let Some(value) = given.$key {
+                    config.$key = value.into();
+                    told(stringify!($key))
+                } else if let Some(value) = file.$key {
+                    config.$key = value.into();
+                    Source::File
+                } else {
+                    Source::Default
+                };
+                sources.insert(stringify!($key), source);
+            )*};
+        }
+        pick!(
+            cgroup_root,
+            listen,
+            identity,
+            proxy_names,
+            buckets,
+            labels,
+            response_code,
+            max_series,
+            series_ttl,
+            ring_size,
+            poll_interval,
+            hold,
+            max_pending,
+            read_hook,
+            headers,
+            bpf_stats,
+            bpf_log,
+            record,
+            log,
+            log_format,
+            keep_caps,
+        );
+        super::Resolved { config, sources }
+    }
+}

@@ -1,0 +1,330 @@
+//! The exposition as Prometheus sees it: golden file, `promtool`, cap, labels and codes.
+#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tracer_user::metrics::names::CommonLabel;
+use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
+use tracer_user::model::{
+    Fate, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels, RequestTimes,
+    Workload,
+};
+
+fn config() -> MetricsConfig {
+    MetricsConfig {
+        buckets: vec![1e-5, 1e-3, 1e-1],
+        labels: LabelSet::all(),
+        response_code: ResponseCode::Class,
+        max_series: 2000,
+    }
+}
+
+fn workload(name: &str) -> Workload {
+    Workload {
+        name: name.into(),
+        namespace: "shop".into(),
+    }
+}
+
+fn request(source: &str, code: u16) -> RequestTimes {
+    let time = |hop, leg, part, duration_ns| HopTime {
+        hop,
+        leg,
+        part,
+        duration_ns,
+    };
+    RequestTimes {
+        labels: RequestLabels {
+            source: workload(source),
+            destination: workload("orders"),
+            service: "orders".into(),
+            protocol: Protocol::Http,
+            response_code: code,
+            mutual_tls: true,
+        },
+        hops: vec![
+            time(Hop::SidecarOutbound, Leg::Request, Part::Queue, 10_000),
+            time(Hop::SidecarOutbound, Leg::Request, Part::Processing, 40_000),
+            time(Hop::SidecarOutbound, Leg::Response, Part::Queue, 5_000),
+            time(
+                Hop::SidecarOutbound,
+                Leg::Response,
+                Part::Processing,
+                30_000,
+            ),
+            time(Hop::SidecarInbound, Leg::Request, Part::Queue, 11_000),
+            time(Hop::SidecarInbound, Leg::Request, Part::Processing, 41_000),
+            time(Hop::SidecarInbound, Leg::Response, Part::Queue, 6_000),
+            time(Hop::SidecarInbound, Leg::Response, Part::Processing, 31_000),
+            time(Hop::App, Leg::Both, Part::Queue, 8_000),
+            time(Hop::App, Leg::Both, Part::Processing, 2_000_000),
+            time(Hop::Network, Leg::Both, Part::Whole, 90_000),
+            time(Hop::Loopback, Leg::Request, Part::Whole, 7_000),
+            time(Hop::Loopback, Leg::Response, Part::Whole, 7_000),
+        ],
+        totals: vec![
+            (Reporter::Source, 2_300_000),
+            (Reporter::Destination, 2_100_000),
+        ],
+        tcp_rtt_ns: Some(85_000),
+    }
+}
+
+/// Everything an agent can export, once.
+fn full() -> String {
+    let mut metrics = Metrics::new(&config()).unwrap();
+    metrics.observe(&request("web", 200));
+    metrics.observe(&request("web", 204));
+    metrics.count_exchange(Fate::Paired, Method::Tuple, 4);
+    metrics.count_exchange(Fate::Paired, Method::WorkerOrder, 4);
+    metrics.count_exchange(Fate::Unpaired, Method::None, 1);
+    metrics.set_completed(10);
+    metrics.set_lost("ring_full", 1);
+    metrics.set_bpf("socket_egress", 0.25, 1_000_000);
+    metrics.encode()
+}
+
+fn series<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.starts_with(name)).collect()
+}
+
+#[test]
+fn exposition_is_the_golden_file() {
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    let arch = format!("arch=\"{}\"", std::env::consts::ARCH);
+    let text: String = full()
+        .lines()
+        .filter(|line| !line.contains("process_"))
+        .map(|line| {
+            line.replace(&version, "version=\"V\"")
+                .replace(&arch, "arch=\"A\"")
+                + "\n"
+        })
+        .collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+    if std::env::var_os("HOPTRACE_BLESS").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert_eq!(
+        text, golden,
+        "run with HOPTRACE_BLESS=1 to accept the new exposition"
+    );
+}
+
+#[test]
+fn promtool_accepts() {
+    let child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        return skip("SKIP promtool_accepts: promtool is not installed");
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(full().as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.is_empty(),
+        "promtool: {said}"
+    );
+}
+
+/// Says what was not tested, where the reader and the collecting job see it.
+fn skip(line: &str) {
+    println!("{line}");
+    if let Some(file) = std::env::var_os("HOPTRACE_SKIP_FILE") {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)
+            .unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
+#[test]
+fn ten_microseconds_fall_into_the_bucket_of_ten_microseconds() {
+    let text = full();
+    let line = text
+        .lines()
+        .find(|line| {
+            line.contains("sidecar_outbound")
+                && line.contains("part=\"queue\"")
+                && line.contains("leg=\"request\"")
+                && line.contains("le=\"0.00001\"")
+        })
+        .unwrap();
+    assert!(line.ends_with(" 2"), "{line}");
+}
+
+#[test]
+fn beyond_the_cap_workloads_are_other() {
+    let mut metrics = Metrics::new(&MetricsConfig {
+        max_series: 2,
+        ..config()
+    })
+    .unwrap();
+    for client in 0..100 {
+        metrics.observe(&request(&format!("client-{client}"), 200));
+    }
+    metrics.observe(&request("client-0", 200));
+    let text = metrics.encode();
+    assert_eq!(metrics.label_sets(), 2);
+    assert_eq!(series(&text, "hoptrace_tcp_rtt_seconds_count").len(), 3);
+    assert_eq!(
+        series(&text, "hoptrace_label_sets_capped_total"),
+        ["hoptrace_label_sets_capped_total 98"]
+    );
+    let other = series(&text, "hoptrace_tcp_rtt_seconds_count")
+        .into_iter()
+        .find(|line| line.contains("source_workload=\"other\""))
+        .unwrap();
+    assert!(
+        other.contains("destination_service_name=\"other\"") && other.ends_with(" 98"),
+        "{other}"
+    );
+}
+
+#[test]
+fn exact_codes_cannot_grow_the_overflow() {
+    let exact = MetricsConfig {
+        max_series: 1,
+        response_code: ResponseCode::Exact,
+        ..config()
+    };
+    let mut metrics = Metrics::new(&exact).unwrap();
+    for code in 0..2000 {
+        metrics.observe(&request("web", code));
+    }
+    // The unknown code came first and has its own series; each of the five classes is hidden.
+    assert_eq!(
+        series(&metrics.encode(), "hoptrace_tcp_rtt_seconds_count").len(),
+        6
+    );
+}
+
+#[test]
+fn a_label_left_out_is_absent_and_its_series_are_one() {
+    let labels = LabelSet::of([CommonLabel::DestinationWorkload, CommonLabel::ResponseCode]);
+    let mut metrics = Metrics::new(&MetricsConfig { labels, ..config() }).unwrap();
+    metrics.observe(&request("web", 200));
+    metrics.observe(&request("batch", 200));
+    assert_eq!(
+        series(&metrics.encode(), "hoptrace_tcp_rtt_seconds_count"),
+        ["hoptrace_tcp_rtt_seconds_count{destination_workload=\"orders\",response_code=\"2xx\"} 2"]
+    );
+}
+
+#[test]
+fn codes_are_classes_unless_told_otherwise() {
+    let cases = [
+        (ResponseCode::Class, 200, "2xx"),
+        (ResponseCode::Class, 599, "5xx"),
+        (ResponseCode::Class, 0, "unknown"),
+        (ResponseCode::Class, 999, "unknown"),
+        (ResponseCode::Exact, 404, "404"),
+        (ResponseCode::Exact, 0, "unknown"),
+    ];
+    for (response_code, code, shown) in cases {
+        let mut metrics = Metrics::new(&MetricsConfig {
+            response_code,
+            ..config()
+        })
+        .unwrap();
+        metrics.observe(&request("web", code));
+        let label = format!("response_code=\"{shown}\"");
+        assert!(
+            metrics.encode().contains(&label),
+            "{response_code:?} {code}"
+        );
+    }
+}
+
+#[test]
+fn totals_set_again_never_go_back() {
+    let mut metrics = Metrics::new(&config()).unwrap();
+    for total in [5, 7, 7, 3] {
+        metrics.set_lost("ring_full", total);
+        metrics.set_completed(total);
+        metrics.set_bpf("p", total as f64, total);
+    }
+    metrics.set_bpf("p", f64::NAN, 7);
+    let text = metrics.encode();
+    for line in [
+        "hoptrace_records_lost_total{reason=\"ring_full\"} 7",
+        "hoptrace_records_total 7",
+        "hoptrace_bpf_run_seconds_total{program=\"p\"} 7",
+        "hoptrace_bpf_runs_total{program=\"p\"} 7",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn without_accounting_there_are_no_bpf_series() {
+    assert!(
+        !Metrics::new(&config())
+            .unwrap()
+            .encode()
+            .contains("hoptrace_bpf_")
+    );
+}
+
+#[test]
+fn an_idle_label_set_leaves_the_exposition_and_may_come_back() {
+    let mut metrics = Metrics::new(&config()).unwrap();
+    let start = Instant::now();
+    let hour = Duration::from_secs(3600);
+    metrics.observe(&request("web", 200));
+    metrics.expire_idle(start, hour);
+    metrics.observe(&request("batch", 200));
+    metrics.expire_idle(start + hour / 2, hour);
+    assert_eq!(metrics.label_sets(), 2);
+    metrics.expire_idle(start + hour, hour);
+    let text = metrics.encode();
+    assert!(
+        !text.contains("\"web\"") && text.contains("\"batch\""),
+        "{text}"
+    );
+    metrics.observe(&request("web", 200));
+    assert!(metrics.encode().contains("\"web\""));
+}
+
+/// Run with `cargo test --release --test metrics -- --ignored --nocapture observe_cost`.
+#[test]
+#[ignore = "measures; meaningful in release builds only"]
+fn observe_cost() {
+    let buckets = tracer_user::config::Buckets::default().into();
+    let mut metrics = Metrics::new(&MetricsConfig {
+        buckets,
+        ..config()
+    })
+    .unwrap();
+    let requests: Vec<_> = (0..200)
+        .map(|n| request(&format!("client-{n}"), 200))
+        .collect();
+    requests.iter().for_each(|request| metrics.observe(request));
+    let started = Instant::now();
+    let rounds: u32 = 5_000;
+    for _ in 0..rounds {
+        requests.iter().for_each(|request| metrics.observe(request));
+    }
+    println!(
+        "observe: {:?} a request",
+        started.elapsed() / (rounds * 200)
+    );
+    let started = Instant::now();
+    let text = metrics.encode();
+    println!(
+        "encode: {:?} for 200 label sets, {} bytes",
+        started.elapsed(),
+        text.len()
+    );
+}
