@@ -1,0 +1,86 @@
+//! Exact books: what the kernel side completed is what the agent settled plus what was lost.
+
+use std::fmt;
+
+use tracer_common::Loss;
+
+use crate::load::Hooks;
+use crate::model::{Fate, Method};
+
+/// Counts of one run; every figure is exact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Exchanges that the kernel side completed.
+    pub completed: u64,
+    /// Of those, records that did not fit into the ring.
+    pub ring_full: u64,
+    /// Records taken from the ring.
+    pub received: u64,
+    /// Records that could not be decoded.
+    pub parse_error: u64,
+    /// Exchanges that still wait for their partners.
+    pub pending: u64,
+    /// Exchanges settled, by fate and method.
+    fates: [[u64; Method::ALL.len()]; Fate::ALL.len()],
+}
+
+impl Books {
+    /// Counts one settled exchange.
+    pub fn settle(&mut self, fate: Fate, method: Method) {
+        if let Some(slot) =
+            self.fates.get_mut(fate as usize).and_then(|row| row.get_mut(method as usize))
+        {
+            *slot += 1;
+        }
+    }
+
+    /// Takes over the kernel side's counters.
+    pub fn read_kernel(&mut self, hooks: &Hooks) {
+        self.completed = hooks.lost(Loss::Completed);
+        self.ring_full = hooks.lost(Loss::RingFull);
+    }
+
+    /// Exchanges with this fate, over all methods.
+    #[must_use]
+    pub fn fate(&self, fate: Fate) -> u64 {
+        self.fates.get(fate as usize).map_or(0, |row| row.iter().sum())
+    }
+
+    /// Every fate and method with its count.
+    pub fn counts(&self) -> impl Iterator<Item = (Fate, Method, u64)> + '_ {
+        self.fates.iter().zip(Fate::ALL).flat_map(|(row, fate)| {
+            row.iter().zip(Method::ALL).map(move |(count, method)| (fate, method, *count))
+        })
+    }
+
+    /// Exchanges settled.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.fates.iter().flatten().sum()
+    }
+
+    /// Whether both sides agree to the integer; true only once the ring is empty.
+    #[must_use]
+    pub fn balance(&self) -> bool {
+        self.completed == self.ring_full + self.received
+            && self.received == self.parse_error + self.settled() + self.pending
+    }
+}
+
+impl fmt::Display for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "completed={} received={} ring_full={} parse_error={} pending={}",
+            self.completed, self.received, self.ring_full, self.parse_error, self.pending
+        )?;
+        for (fate, method, count) in self.counts().filter(|(_, _, count)| *count > 0) {
+            write!(f, " {}", fate.as_str())?;
+            if method != Method::None {
+                write!(f, "/{}", method.as_str())?;
+            }
+            write!(f, "={count}")?;
+        }
+        Ok(())
+    }
+}

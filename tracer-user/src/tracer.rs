@@ -1,0 +1,140 @@
+//! A running tracer: hooks, ring, stages and books together, without clocks of its own or I/O
+//! beyond the ring. The agent drives it; so do the tests.
+
+use std::io::{self, Write};
+
+use aya::maps::{MapData, RingBuf};
+
+use crate::books::Books;
+use crate::join::{Chain, JoinConfig};
+use crate::load::{Hooks, LoadError, LoadOptions};
+use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
+use crate::pipeline::{Output, Pipeline};
+use crate::ring;
+
+/// Receives every attributed request.
+pub trait Requests {
+    /// One request; `chain` is what it was made of.
+    fn request(&mut self, chain: &Chain<'_>, times: &RequestTimes);
+}
+
+/// A running tracer. Dropping it detaches everything.
+pub struct Tracer {
+    hooks: Hooks,
+    ring: RingBuf<MapData>,
+    pipeline: Pipeline,
+    books: Books,
+    recorder: Option<Box<dyn Write + Send>>,
+}
+
+impl Tracer {
+    /// Attaches the hooks.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing stays attached then.
+    pub fn start(
+        options: &LoadOptions,
+        join: JoinConfig,
+        identity: Box<dyn Identity>,
+    ) -> Result<Self, LoadError> {
+        let (hooks, ring) = Hooks::attach(options)?;
+        let pipeline = Pipeline::new(join, identity);
+        Ok(Self { hooks, ring, pipeline, books: Books::default(), recorder: None })
+    }
+
+    /// Writes every raw record to `recorder`, each after its length as a little-endian u32.
+    pub fn record_to(&mut self, recorder: Box<dyn Write + Send>) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Takes up to [`ring::BATCH`] records; true when more may be waiting.
+    ///
+    /// # Errors
+    /// When the recorder fails; the records of the batch are settled all the same.
+    pub fn drain(&mut self, requests: &mut impl Requests) -> io::Result<bool> {
+        let Self { ring, pipeline, books, recorder, .. } = self;
+        let mut recorded = Ok(());
+        let more = ring::drain(ring, |bytes| {
+            books.received += 1;
+            if let Some(recorder) = recorder
+                && recorded.is_ok()
+            {
+                recorded = write_record(recorder, bytes);
+            }
+            let mut settle = Settle { books, requests };
+            if pipeline.take(bytes, &mut settle).is_err() {
+                settle.books.parse_error += 1;
+            }
+        });
+        recorded.map(|()| more)
+    }
+
+    /// Settles what is old enough at `now` (`CLOCK_MONOTONIC`, nanoseconds).
+    pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) {
+        self.pipeline.advance(now, &mut Settle { books: &mut self.books, requests });
+    }
+
+    /// Detaches, takes the last records and settles everything; the books are then final.
+    ///
+    /// # Errors
+    /// When the recorder fails.
+    pub fn finish(&mut self, requests: &mut impl Requests) -> io::Result<Books> {
+        self.hooks.detach();
+        while self.drain(requests)? {}
+        self.advance(Ktime::MAX, requests);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush()?;
+        }
+        Ok(self.books())
+    }
+
+    /// The books as of now.
+    pub fn books(&mut self) -> Books {
+        self.books.read_kernel(&self.hooks);
+        self.books.pending = u64::try_from(self.pipeline.pending()).unwrap_or(u64::MAX);
+        self.books.clone()
+    }
+
+    /// The hooks, for their counters and costs.
+    #[must_use]
+    pub const fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+}
+
+impl std::os::fd::AsRawFd for Tracer {
+    /// Readable when the ring passed its wake level.
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsFd;
+        self.ring.as_fd().as_raw_fd()
+    }
+}
+
+struct Settle<'a, R> {
+    books: &'a mut Books,
+    requests: &'a mut R,
+}
+
+impl<R: Requests> Output for Settle<'_, R> {
+    fn request(&mut self, chain: &Chain<'_>, times: &RequestTimes) {
+        self.requests.request(chain, times);
+    }
+
+    fn fate(&mut self, fate: Fate, method: Method) {
+        self.books.settle(fate, method);
+    }
+}
+
+fn write_record(recorder: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    recorder.write_all(&len.to_le_bytes())?;
+    recorder.write_all(bytes)
+}
+
+/// The clock of every stamp, nanoseconds.
+#[must_use]
+pub fn monotonic_now() -> Ktime {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
