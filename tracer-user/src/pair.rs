@@ -6,7 +6,7 @@
 //! written first, responses likewise. That is the assignment with the least sum of squared self
 //! times: the sum itself is the same for every assignment, an inversion only raises the squares.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::model::Ktime;
 
@@ -14,8 +14,6 @@ use crate::model::Ktime;
 const NEIGHBOURS: usize = 24;
 /// Passes over the neighbours; each removes the inversions of the last.
 const PASSES: usize = 6;
-/// Downstream exchanges looked at for one upstream exchange before the best so far is taken.
-const CANDIDATES: usize = 512;
 
 /// A downstream exchange (`Us`, `D`) on a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,17 +87,11 @@ impl<I: Copy> Worker<I> {
             return;
         }
         due.sort_unstable_by_key(|upstream| upstream.wrote);
+        let mut pairs = self.fit(&due);
         let mut taken = vec![false; self.downstream.len()];
-        let mut pairs: Vec<(Upstream<I>, usize)> = Vec::with_capacity(due.len());
-        for upstream in due {
-            match self.nearest(&upstream, &taken) {
-                Some(at) => {
-                    if let Some(slot) = taken.get_mut(at) {
-                        *slot = true;
-                    }
-                    pairs.push((upstream, at));
-                }
-                None => self.upstream.push(upstream),
+        for (_, at) in &pairs {
+            if let Some(slot) = taken.get_mut(*at) {
+                *slot = true;
             }
         }
         self.untangle(&mut pairs);
@@ -123,27 +115,30 @@ impl<I: Copy> Worker<I> {
         self.upstream.retain(|upstream| upstream.read >= before);
     }
 
-    /// The free downstream exchange around `upstream` with the least cost.
-    fn nearest(&self, upstream: &Upstream<I>, taken: &[bool]) -> Option<usize> {
-        let end = self.downstream.partition_point(|other| other.read <= upstream.wrote);
-        let mut best: Option<(u128, usize)> = None;
-        let window = self.downstream.range(..end).enumerate().rev().take(CANDIDATES);
-        for (at, downstream) in window {
-            if let Some((least, _)) = best
-                && request_cost(downstream, upstream) >= least
-            {
-                break;
+    /// A partner for as many of `due` (in writing order) as can have one.
+    ///
+    /// Each takes the downstream exchange around it that ends first. Whoever wrote later may use
+    /// every downstream exchange that an earlier one could, so leaving it those that end later is
+    /// the best that can be done: the assignment has the greatest possible number of pairs.
+    fn fit(&mut self, due: &[Upstream<I>]) -> Vec<(Upstream<I>, usize)> {
+        let mut open: BTreeSet<(Ktime, usize)> = BTreeSet::new();
+        let mut read = self.downstream.iter().enumerate().peekable();
+        let mut pairs = Vec::with_capacity(due.len());
+        let mut alone = Vec::new();
+        for upstream in due {
+            while let Some((at, downstream)) = read.next_if(|(_, d)| d.read <= upstream.wrote) {
+                open.insert((downstream.wrote, at));
             }
-            if taken.get(at).copied().unwrap_or(true) {
-                continue;
-            }
-            if let Some(cost) = cost(downstream, upstream)
-                && best.is_none_or(|(least, _)| cost < least)
-            {
-                best = Some((cost, at));
+            match open.range((upstream.read, 0)..).next().copied() {
+                Some(found) => {
+                    open.remove(&found);
+                    pairs.push((*upstream, found.1));
+                }
+                None => alone.push(*upstream),
             }
         }
-        best.map(|(_, at)| at)
+        self.upstream.extend(alone);
+        pairs
     }
 
     /// Swaps partners of neighbours while that lowers the sum of squares.
