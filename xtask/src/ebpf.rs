@@ -38,6 +38,12 @@ pub(crate) fn build() -> Result<()> {
 /// Lints the kernel side; warnings are errors.
 pub(crate) fn clippy() -> Result<()> {
     let toolchain = Toolchain::need()?;
+    if !toolchain.has("clippy") {
+        bail!(
+            "{} has no clippy: add that component, or run `cargo xtask setup`",
+            toolchain.name
+        );
+    }
     let mut command = cargo(&toolchain, "clippy", &linker()?);
     command.args(["--", "-D", "warnings"]);
     run::shown("clippy of the eBPF side", &mut command)

@@ -1,7 +1,7 @@
 //! Running other programs: one line of progress, a time, and the last words of one that failed.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 /// Lines of a failed program that are worth showing.
 const TAIL: usize = 15;
 const TICK: Duration = Duration::from_millis(200);
+/// How long the output of an ended program may still arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs a program whose output matters only when it fails; returns that output.
 ///
@@ -18,26 +20,13 @@ const TICK: Duration = Duration::from_millis(200);
 /// The program cannot be started, or fails: the error ends with its last lines.
 pub(crate) fn quiet(what: &str, command: &mut Command) -> Result<String> {
     let progress = Progress::start(what);
-    let (sender, lines) = mpsc::channel();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| cannot_start(what, command))?;
-    collect(child.stdout.take(), sender.clone());
-    collect(child.stderr.take(), sender);
+    let stderr = child.stderr.take();
     let mut output = Vec::new();
-    loop {
-        match lines.recv_timeout(TICK) {
-            Ok(line) => output.push(line),
-            Err(RecvTimeoutError::Timeout) => progress.tick(),
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    let status = child
-        .wait()
-        .with_context(|| format!("waiting for {what}"))?;
+    let status = follow(&mut child, stderr, |line| match line {
+        Some(line) => output.push(line),
+        None => progress.tick(),
+    })
+    .with_context(|| format!("waiting for {what}"))?;
     progress.end(status.success());
     if !status.success() {
         let skipped = output.len().saturating_sub(TAIL);
@@ -86,15 +75,13 @@ pub(crate) fn lines(
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| cannot_start(what, command))?;
-    if let Some(stdout) = child.stdout.take() {
-        for line in lossy_lines(stdout) {
+    let status = follow(&mut child, None, |line| {
+        if let Some(line) = line {
             println!("{line}");
             on_line(&line);
         }
-    }
-    let status = child
-        .wait()
-        .with_context(|| format!("waiting for {what}"))?;
+    })
+    .with_context(|| format!("waiting for {what}"))?;
     progress.end(status.success());
     Ok(status)
 }
@@ -104,6 +91,30 @@ fn cannot_start(what: &str, command: &Command) -> String {
         "{what}: cannot start {}; is it installed? `cargo xtask setup` installs what is needed",
         command.get_program().display()
     )
+}
+
+/// Hands over each line, and `None` now and then, until the program ends. A process it left behind
+/// may hold the pipe open for ever: after the end, only what is already there is read.
+fn follow(
+    child: &mut Child,
+    stderr: Option<ChildStderr>,
+    mut on_line: impl FnMut(Option<String>),
+) -> io::Result<ExitStatus> {
+    let (sender, lines) = mpsc::channel();
+    collect(child.stdout.take(), sender.clone());
+    collect(stderr, sender);
+    let mut ended: Option<Instant> = None;
+    while ended.is_none_or(|ended| ended.elapsed() < LAST_WORDS) {
+        match lines.recv_timeout(TICK) {
+            Ok(line) => on_line(Some(line)),
+            Err(RecvTimeoutError::Timeout) => on_line(None),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if ended.is_none() && child.try_wait()?.is_some() {
+            ended = Some(Instant::now());
+        }
+    }
+    child.wait()
 }
 
 fn collect(stream: Option<impl Read + Send + 'static>, sender: Sender<String>) {
@@ -174,5 +185,52 @@ impl Progress {
             self.what,
             self.started.elapsed().as_secs_f64()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_of_both_streams_is_returned() {
+        let output = quiet("test", &mut shell("echo out; echo err >&2")).unwrap();
+        let lines: std::collections::BTreeSet<_> = output.lines().collect();
+        assert_eq!(lines, ["err", "out"].into());
+    }
+
+    #[test]
+    fn a_failure_ends_with_the_last_words() {
+        let error = quiet("test", &mut shell("seq 100; exit 3"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.ends_with("| 100"),
+            "{error}"
+        );
+        assert!(!error.contains("| 85\n"), "{error}");
+    }
+
+    #[test]
+    fn a_process_left_behind_is_not_waited_for() {
+        let started = Instant::now();
+        let mut seen = Vec::new();
+        let mut command = shell("sleep 20 & echo done");
+        let status = lines("test", &mut command, |line| seen.push(line.to_owned())).unwrap();
+        assert!(status.success());
+        assert_eq!(seen, ["done"]);
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = shown("test", &mut Command::new("no-such-program")).unwrap_err();
+        assert!(error.to_string().contains("no-such-program"), "{error}");
     }
 }

@@ -39,6 +39,16 @@ impl Toolchain {
             .find_map(|prefix| Self::at(&prefix))
     }
 
+    /// Whether it is the system's own, from packages, rather than rustup's.
+    pub(crate) fn is_system(&self) -> bool {
+        self.bin.starts_with("/usr")
+    }
+
+    /// Whether `cargo <subcommand>` is a program that is there.
+    pub(crate) fn has(&self, subcommand: &str) -> bool {
+        self.bin.join(format!("cargo-{subcommand}")).is_file()
+    }
+
     /// # Errors
     /// There is none: the error says how to get one.
     pub(crate) fn need() -> Result<Self> {

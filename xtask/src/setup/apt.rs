@@ -80,7 +80,7 @@ pub(super) fn install(names: &[&str]) -> Result<()> {
     if let Err(error) = &updated {
         eprintln!("warning: {error:#}");
     }
-    let what = format!("apt-get install of {} packages", names.len());
+    let what = format!("apt-get install, packages: {}", names.len());
     run::quiet(
         &what,
         apt_get()

@@ -7,9 +7,19 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::toolchain::LLVM_MAJOR;
-use crate::{paths, run};
+use crate::{ebpf, paths, run};
 
 pub(super) const VERSION: &str = "0.13.0";
+
+/// Whether a linker of this version is there and starts; it does not without its LLVM.
+pub(super) fn is_current() -> Result<bool> {
+    let Some(linker) = ebpf::find_linker()? else {
+        return Ok(false);
+    };
+    let output = Command::new(linker).arg("--version").output();
+    let expected = format!("bpf-linker {VERSION}");
+    Ok(output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == expected))
+}
 
 /// Builds and installs it; about a minute.
 pub(super) fn install() -> Result<()> {
@@ -26,7 +36,13 @@ pub(super) fn install() -> Result<()> {
         // Not from the workspace: its configuration is not the linker's.
         .current_dir("/")
         .env("LLVM_PREFIX", &prefix)
-        .args(["install", "bpf-linker", "--locked", "--no-default-features"])
+        .args([
+            "install",
+            "bpf-linker",
+            "--locked",
+            "--force",
+            "--no-default-features",
+        ])
         .args(["--version", &format!("={VERSION}")])
         .args(["--features", &format!("llvm-{LLVM_MAJOR}")])
         .arg("--root")

@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::ebpf;
 use crate::toolchain::{NIGHTLY, Toolchain};
 
 mod apt;
@@ -102,15 +101,17 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 fn plan(options: &Options) -> Result<Vec<Step>> {
-    let compiler_missing = Toolchain::find().is_none();
-    let linker_missing = ebpf::find_linker()?.is_none();
+    let toolchain = Toolchain::find();
+    let compiler_missing = toolchain.is_none();
+    // One that is half there, without clippy for one, is completed.
+    let from_packages = toolchain.map_or(options.toolchain == Source::Debian, |found| {
+        found.is_system()
+    });
+    let linker_missing = !linker::is_current()?;
     let mut steps = Vec::new();
     if !options.skip_packages {
         let groups = [
-            (
-                compiler_missing && options.toolchain == Source::Debian,
-                apt::COMPILER,
-            ),
+            (from_packages, apt::COMPILER),
             (linker_missing, apt::LINKER),
             (true, apt::BASE),
         ];

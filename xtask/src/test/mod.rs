@@ -99,6 +99,7 @@ fn phase(
     let mut command = host_cargo("test");
     command
         .env(SKIP_FILE, paths::target().join("test-skips.txt"))
+        .env(leaks::RUN, leaks::run_id())
         .env(AGENT, agent.join("hoptrace"))
         .args(["--workspace", "--exclude", "tracer-ebpf", "--no-fail-fast"])
         .args(targets);
