@@ -7,6 +7,7 @@
 //!
 //! [`Config`] is what comes out; [`Sources`] tells where each value came from.
 
+pub(crate) mod blame;
 mod file;
 mod options;
 mod print;
@@ -19,6 +20,7 @@ pub use values::{
 };
 
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
+use crate::mounts::{self, MountsError};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
@@ -148,6 +150,14 @@ impl Config {
         Ok(Self::join(args.options, file, told))
     }
 
+    /// The cgroup v2 directory whose sockets are traced.
+    ///
+    /// # Errors
+    /// When none is configured and no cgroup v2 hierarchy is mounted.
+    pub fn cgroup_root(&self) -> Result<PathBuf, MountsError> {
+        self.cgroup_root.clone().map_or_else(mounts::cgroup2, Ok)
+    }
+
     /// The part of the configuration the metrics need.
     #[must_use]
     pub fn metrics(&self) -> MetricsConfig {
@@ -166,5 +176,62 @@ impl Resolved {
     #[must_use]
     pub fn to_toml(&self) -> String {
         print::to_toml(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join(given: Options, file: Options) -> Resolved {
+        Config::join(given, file, |_key| Source::Flag)
+    }
+
+    #[test]
+    fn every_option_can_be_set() {
+        let mut full = Config {
+            cgroup_root: Some("/c".into()),
+            ..Config::default()
+        };
+        full.record = Some("/r".into());
+        let text = toml::to_string(&full).unwrap();
+        let file: Options = toml::from_str(&text).unwrap();
+        let resolved = join(Options::default(), file);
+        assert_eq!(resolved.config, full);
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        let keys: Vec<_> = table.keys().map(String::as_str).collect();
+        assert_eq!(resolved.sources.keys().copied().collect::<Vec<_>>(), keys);
+        assert!(
+            resolved
+                .sources
+                .values()
+                .all(|&source| source == Source::File)
+        );
+    }
+
+    #[test]
+    fn what_is_printed_can_be_given_back() {
+        let printed = join(Options::default(), Options::default()).to_toml();
+        let again = join(Options::default(), toml::from_str(&printed).unwrap());
+        assert_eq!(again.config, Config::default());
+    }
+
+    #[test]
+    fn given_comes_before_file_before_default() {
+        let hold = |millis| Some(Interval::from_millis(millis));
+        let file = Options {
+            hold: hold(2),
+            poll_interval: hold(3),
+            ..Options::default()
+        };
+        let given = Options {
+            hold: hold(1),
+            ..Options::default()
+        };
+        let Resolved { config, sources } = join(given, file);
+        assert_eq!(config.hold, Interval::from_millis(1));
+        assert_eq!(config.poll_interval, Interval::from_millis(3));
+        let found = ["hold", "poll_interval", "listen"].map(|key| sources[key]);
+        assert_eq!(found, [Source::Flag, Source::File, Source::Default]);
     }
 }

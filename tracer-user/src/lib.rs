@@ -24,7 +24,10 @@ pub mod metrics;
 pub mod http;
 
 // Around it.
+pub mod cli;
 pub mod config;
+pub mod doctor;
+pub mod identity;
 pub mod logging;
 pub mod mounts;
 pub mod privilege;

@@ -8,7 +8,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter is not one.
-    #[error("log: `{filter}` is not a filter: {reason}; write a level, or `hoptrace=debug,warn`")]
+    #[error(
+        "log: `{filter}` is not a filter: {reason}; write a level, or `tracer_user=debug,warn`"
+    )]
     Filter {
         /// What was given.
         filter: String,

@@ -1,2 +1,74 @@
 //! The `hoptrace` command.
-fn main() {}
+
+use anyhow::{Context, Result};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use tracer_user::cli::{Cli, Command};
+use tracer_user::config::{AgentArgs, Config, Resolved};
+use tracer_user::{doctor, logging};
+
+fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    match Cli::from_arg_matches(&matches) {
+        Ok(cli) => run(cli, &matches).unwrap_or_else(|error| complain(&error)),
+        Err(error) => error.exit(),
+    }
+}
+
+fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
+    // A subcommand is required, so there are matches of one.
+    let matches = matches
+        .subcommand()
+        .map_or(matches, |(_name, matches)| matches);
+    match cli.command {
+        Command::Agent(agent) if agent.print_config => print_config(agent.args, matches),
+        Command::Agent(agent) => run_agent(agent.args, matches),
+        Command::Config(args) => print_config(args, matches),
+        Command::Doctor(asked) => {
+            let report = doctor::examine();
+            print(&if asked.json {
+                report.to_json()
+            } else {
+                report.to_text()
+            })?;
+            Ok(ExitCode::from(report.exit_code()))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hoptrace", &mut script);
+            print(&String::from_utf8(script).context("the script is not text")?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn run_agent(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {
+    let Resolved { config, .. } = Config::resolve(args, matches)?;
+    logging::init(&config.log, config.log_format)?;
+    anyhow::bail!("this build has no agent")
+}
+
+fn print_config(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {
+    print(&Config::resolve(args, matches)?.to_toml())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output; a reader that left early (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to standard output"),
+    }
+}
+
+/// One line for the error and one for each of its causes.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    let mut lines = format!("hoptrace: {error}\n");
+    for cause in error.chain().skip(1) {
+        lines.push_str(&format!("  because: {cause}\n"));
+    }
+    // Without standard error there is nobody left to tell.
+    let _unheard = io::stderr().lock().write_all(lines.as_bytes());
+    ExitCode::FAILURE
+}

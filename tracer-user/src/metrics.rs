@@ -115,20 +115,31 @@ impl Metrics {
 
     /// Counts `n` exchanges with this fate.
     pub fn count_exchange(&mut self, fate: Fate, method: Method, n: u64) {
-        let Some(child) = self
+        if let Some(counter) = self.exchange_counter(fate, method) {
+            counter.inc_by(n);
+        }
+    }
+
+    /// Sets how many exchanges had this fate since the start; totals never go back.
+    pub fn set_exchanges(&mut self, fate: Fate, method: Method, total: u64) {
+        // What never happened and is not one of the series that start at 0 stays absent.
+        if total > 0
+            && let Some(counter) = self.exchange_counter(fate, method)
+        {
+            raise(counter, total);
+        }
+    }
+
+    fn exchange_counter(&mut self, fate: Fate, method: Method) -> Option<&IntCounter> {
+        let child = self
             .exchange
-            .get_mut(fate as usize)
-            .and_then(|methods| methods.get_mut(method as usize))
-        else {
-            return;
-        };
+            .get_mut(fate as usize)?
+            .get_mut(method as usize)?;
         if child.is_none() {
             let values = [fate.as_str(), method.as_str()];
             *child = self.exchanges.get_metric_with_label_values(&values).ok();
         }
-        if let Some(counter) = child {
-            counter.inc_by(n);
-        }
+        child.as_ref()
     }
 
     /// Sets how much was lost for this reason since the start; totals never go back.

@@ -253,6 +253,7 @@ fn totals_set_again_never_go_back() {
     for total in [5, 7, 7, 3] {
         metrics.set_lost("ring_full", total);
         metrics.set_completed(total);
+        metrics.set_exchanges(Fate::Probe, Method::None, total);
         metrics.set_bpf("p", total as f64, total);
     }
     metrics.set_bpf("p", f64::NAN, 7);
@@ -260,6 +261,7 @@ fn totals_set_again_never_go_back() {
     for line in [
         "hoptrace_records_lost_total{reason=\"ring_full\"} 7",
         "hoptrace_records_total 7",
+        "hoptrace_exchanges_total{method=\"none\",result=\"probe\"} 7",
         "hoptrace_bpf_run_seconds_total{program=\"p\"} 7",
         "hoptrace_bpf_runs_total{program=\"p\"} 7",
     ] {
@@ -327,4 +329,11 @@ fn observe_cost() {
         started.elapsed(),
         text.len()
     );
+}
+
+/// The agent shares the metrics with the HTTP side behind a lock.
+#[test]
+fn metrics_can_be_shared_behind_a_lock() {
+    fn shared<T: Send + Sync>(_value: T) {}
+    shared(std::sync::Mutex::new(Metrics::new(&config()).unwrap()));
 }

@@ -1,5 +1,6 @@
 //! The TOML file: read, checked, and blamed by line when something is wrong with it.
 
+use super::blame;
 use super::options::Options;
 use std::path::{Path, PathBuf};
 
@@ -39,29 +40,14 @@ pub(super) fn read(path: &Path) -> Result<Options, ConfigError> {
 
 fn parse(path: &Path, text: &str) -> Result<Options, ConfigError> {
     toml::from_str(text).map_err(|error| {
-        let (line, text) = blame(text, &error);
+        let (line, text) = blame::line(text, error.span());
         ConfigError::Invalid {
             path: path.into(),
             line,
             text,
-            reason: one_line(&error),
+            reason: blame::reason(&error),
         }
     })
-}
-
-/// Line number and text of the line a TOML error points to.
-pub(crate) fn blame(text: &str, error: &toml::de::Error) -> (usize, String) {
-    let start = error.span().map_or(0, |span| span.start);
-    let before = text.get(..start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
-    // A line can be of any length; its beginning holds the key.
-    (line, shown.chars().take(120).collect())
-}
-
-/// The message of a TOML error without its picture.
-pub(crate) fn one_line(error: &toml::de::Error) -> String {
-    error.message().lines().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -204,7 +204,7 @@ pub struct Options {
     )]
     pub record: Option<PathBuf>,
 
-    /// What to log: a level, or a filter such as `hoptrace=debug,warn` [default: info]
+    /// What to log: a level, or a filter such as `tracer_user=debug,warn` [default: info]
     #[arg(
         long,
         value_name = "FILTER",

@@ -380,3 +380,61 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: FromStr + fmt::Debug>(good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(text.parse::<T>().is_ok(), "{text}");
+        }
+        for text in bad {
+            assert!(text.parse::<T>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_taken_or_refused() {
+        check::<Buckets>(
+            &["0.001", "0.001,0.01", "1e-5, 1"],
+            &["", "x", "0", "-1", "1,1", "2,1", "inf", "1,NaN", "1,"],
+        );
+        check::<Interval>(
+            &["1ms", "200ms", "1h", "1m 30s"],
+            &["", "5", "0s", "10us", "2days", "-1s"],
+        );
+        check::<RingSize>(
+            &["4096", "64KiB", "4MiB", "1GiB", "4 MiB"],
+            &[
+                "",
+                "0",
+                "2048",
+                "5000",
+                "2GiB",
+                "4MB",
+                "99999999999GiB",
+                "-4096",
+            ],
+        );
+        check::<IdentitySpec>(
+            &["cgroup", "static:/a:b"],
+            &["", "static", "static:", "kube"],
+        );
+        check::<Names>(&["envoy", "envoy, nginx"], &["", "envoy,", ","]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_answer(text in "[-+0-9a-zA-Z.,: ]{0,24}|\\PC{0,24}") {
+            let _answers = (
+                text.parse::<Buckets>(),
+                text.parse::<Interval>(),
+                text.parse::<RingSize>(),
+                text.parse::<IdentitySpec>(),
+                text.parse::<Names>(),
+                text.parse::<crate::metrics::LabelSet>(),
+            );
+        }
+    }
+}

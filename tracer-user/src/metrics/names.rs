@@ -63,7 +63,7 @@ pub const BUILD_INFO: Family = Family {
 };
 
 /// Losses counted by the agent itself, beside the kernel side's `tracer_common::Loss`.
-pub const AGENT_LOSS_REASONS: &[&str] = &["undecodable"];
+pub const AGENT_LOSS_REASONS: &[&str] = &["parse_error"];
 
 /// Value of every workload label once the cap on label sets is reached.
 pub const OTHER: &str = "other";

@@ -1,0 +1,196 @@
+//! Who a socket belongs to, without Kubernetes: a static file, cgroup paths, process names.
+
+mod file;
+mod naming;
+mod processes;
+mod tree;
+
+pub use file::{IdentityError, StaticFile};
+pub use naming::{CgroupName, name_of};
+
+use crate::config::{Config, IdentitySpec};
+use crate::model::{Identity, Workload};
+use crate::mounts::{self, MountsError};
+use processes::Processes;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tree::CgroupTree;
+
+/// What every source of names needs to know.
+#[derive(Clone, Debug)]
+pub struct IdentityOptions {
+    /// Mount of the cgroup v2 hierarchy, not a directory below it.
+    pub cgroup_root: PathBuf,
+    /// `/proc` of the node.
+    pub proc_root: PathBuf,
+    /// Names of sidecar proxies.
+    pub proxy_names: Vec<String>,
+}
+
+impl IdentityOptions {
+    /// The options of the agent on this node.
+    ///
+    /// # Errors
+    /// When no cgroup root is configured and no cgroup v2 hierarchy is mounted.
+    pub fn new(config: &Config) -> Result<Self, MountsError> {
+        // The mount even where only a part of it is traced: names may stand above that part.
+        let cgroup_root = match (mounts::cgroup2(), &config.cgroup_root) {
+            (Ok(mount), _) => mount,
+            (Err(_), Some(root)) => root.clone(),
+            (Err(error), None) => return Err(error),
+        };
+        Ok(Self {
+            cgroup_root,
+            proc_root: "/proc".into(),
+            proxy_names: config.proxy_names.as_slice().to_vec(),
+        })
+    }
+}
+
+/// The identity the configuration asks for.
+///
+/// # Errors
+/// When the static file cannot be read, or holds something that is not an entry.
+pub fn from_spec(
+    spec: &IdentitySpec,
+    options: &IdentityOptions,
+) -> Result<Box<dyn Identity>, IdentityError> {
+    let file = match spec {
+        IdentitySpec::Cgroup => StaticFile::default(),
+        IdentitySpec::Static(path) => StaticFile::read(path)?,
+    };
+    Ok(Box::new(NodeIdentity::new(file, options)))
+}
+
+/// Names from a static file, else from cgroup paths, else from processes.
+pub struct NodeIdentity {
+    file: StaticFile,
+    tree: CgroupTree,
+    processes: Processes,
+    /// By cgroup id; `None` where the path names nobody and the process has to.
+    named: HashMap<u64, Option<Workload>>,
+    /// Outside Kubernetes there are no namespaces.
+    no_namespace: Arc<str>,
+}
+
+/// Cgroups whose workload is remembered: more than a node has containers.
+const MAX_NAMED: usize = 32_768;
+
+impl NodeIdentity {
+    /// Looks at nothing yet. An empty file names nobody.
+    #[must_use]
+    pub fn new(file: StaticFile, options: &IdentityOptions) -> Self {
+        Self {
+            file,
+            tree: CgroupTree::new(options.cgroup_root.clone()),
+            processes: Processes::new(options.proc_root.clone(), options.proxy_names.clone()),
+            named: HashMap::new(),
+            no_namespace: "".into(),
+        }
+    }
+
+    /// What the path of a cgroup tells, `None` when it names nobody.
+    fn by_path(&self, path: &str) -> Option<Workload> {
+        let outside = |name: String| Workload {
+            name: name.into(),
+            namespace: Arc::clone(&self.no_namespace),
+        };
+        self.file.by_path(path).or_else(|| match name_of(path) {
+            CgroupName::Unit(name) | CgroupName::Container(name) => Some(outside(name)),
+            CgroupName::Pod { uid } => {
+                Some(outside(format!("pod-{}", uid.get(..8).unwrap_or(&uid))))
+            }
+            CgroupName::Anonymous => None,
+        })
+    }
+
+    fn by_process(&mut self, tgid: u32) -> Option<Workload> {
+        let name = self.processes.name(tgid, Instant::now())?;
+        Some(Workload {
+            name,
+            namespace: Arc::clone(&self.no_namespace),
+        })
+    }
+}
+
+impl Identity for NodeIdentity {
+    fn by_cgroup(&mut self, cgroup_id: u64, tgid: u32) -> Option<Workload> {
+        if let Some(named) = self.named.get(&cgroup_id) {
+            return named.clone().or_else(|| self.by_process(tgid));
+        }
+        // An unknown id is not remembered here: the tree knows when to look again.
+        if let Some(path) = self.tree.path(cgroup_id, Instant::now()) {
+            if self.named.len() >= MAX_NAMED {
+                self.named.clear();
+            }
+            let named = self.by_path(&path);
+            self.named.insert(cgroup_id, named.clone());
+            return named.or_else(|| self.by_process(tgid));
+        }
+        self.by_process(tgid)
+    }
+
+    fn by_ip(&mut self, ip: IpAddr) -> Option<Workload> {
+        self.file.by_ip(ip)
+    }
+
+    fn service(&mut self, vip: SocketAddr) -> Option<Arc<str>> {
+        self.file.service(vip)
+    }
+
+    fn is_proxy(&mut self, _cgroup_id: u64, tgid: u32) -> Option<bool> {
+        self.processes.is_proxy(tgid, Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn the_file_comes_first_then_the_path_then_the_process() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            fs::create_dir_all(root.path().join(path)).unwrap();
+            fs::metadata(root.path().join(path)).unwrap().ino()
+        };
+        let orders = make("cgroup/lab/orders");
+        let nginx = make("cgroup/system.slice/nginx.service");
+        let pod = make("cgroup/kubepods/pod0a1b2c3d-1111-2222-3333-444455556666/c");
+        let user = make("cgroup/user.slice/user-0.slice/session-1.scope");
+        make("proc/7");
+        fs::write(root.path().join("proc/7/comm"), "envoy\n").unwrap();
+        let path = root.path().join("names.toml");
+        fs::write(
+            &path,
+            "[[workload]]\nname = \"o\"\nnamespace = \"shop\"\ncgroups = [\"orders\"]",
+        )
+        .unwrap();
+        let options = IdentityOptions {
+            cgroup_root: root.path().join("cgroup"),
+            proc_root: root.path().join("proc"),
+            proxy_names: vec!["envoy".to_owned()],
+        };
+        let mut identity = from_spec(&IdentitySpec::Static(path), &options).unwrap();
+        let mut name = |id, tgid| {
+            let found = identity.by_cgroup(id, tgid)?;
+            Some(format!("{}/{}", found.namespace, found.name))
+        };
+        for _remembered in 0..2 {
+            assert_eq!(name(orders, 0).as_deref(), Some("shop/o"));
+            assert_eq!(name(nginx, 7).as_deref(), Some("/nginx"));
+            assert_eq!(name(pod, 7).as_deref(), Some("/pod-0a1b2c3d"));
+            assert_eq!(name(user, 7).as_deref(), Some("/envoy"));
+            assert_eq!(name(user, 0), None);
+            assert_eq!(name(u64::MAX, 7).as_deref(), Some("/envoy"));
+            assert_eq!(name(u64::MAX, 0), None);
+        }
+        assert_eq!(identity.is_proxy(orders, 7), Some(true));
+        assert_eq!(identity.is_proxy(orders, 8), None);
+    }
+}
