@@ -20,6 +20,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The program cannot be started, or fails: the error ends with its last lines.
 pub(crate) fn quiet(what: &str, command: &mut Command) -> Result<String> {
     let progress = Progress::start(what);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| cannot_start(what, command))?;
     let stderr = child.stderr.take();
     let mut output = Vec::new();
     let status = follow(&mut child, stderr, |line| match line {
