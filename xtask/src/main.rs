@@ -26,6 +26,16 @@ struct Cli {
     command: Task,
 }
 
+const FIRST_STEPS: &str = "\
+First steps:
+  cargo xtask setup        what is missing is named, then installed (needs root)
+  cargo xtask build-ebpf   again after each change in tracer-ebpf/
+  cargo build --release    the agent: target/release/hoptrace
+  cargo xtask test         every test there is; --unit for the quick ones
+
+Environment:
+  HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]";
+
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Install what building and testing need; says first what that is.
