@@ -1,1 +1,3 @@
-//! The lab mesh.
+//! The lab mesh: network namespaces as pods, real Envoy sidecars, the article's services, load.
+
+pub mod load;

@@ -9,4 +9,4 @@ pub mod loss;
 pub mod record;
 
 pub use loss::{LOSS_SLOTS, Loss};
-pub use record::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
+pub use record::{ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};

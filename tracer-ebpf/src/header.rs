@@ -7,7 +7,7 @@ use tracer_common::{Loss, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
 
 use crate::loss;
 use crate::segment::Segment;
-use crate::socket::SocketState;
+use crate::socket::{KEEP_HEADERS, SocketState};
 
 /// Turns of a TLS handshake: hello and finished.
 const HANDSHAKE_TURNS: u8 = 2;
@@ -16,18 +16,18 @@ const TLS_CLIENT_HELLO: u8 = 1;
 /// First segment of a request: classifies the socket while it is unknown, then keeps the prefix.
 #[inline(always)]
 pub(crate) fn request(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
-    state.record.request_prefix_len = 0;
-    state.record.response_prefix_len = 0;
     if state.record.payload <= PAYLOAD_OTHER {
         classify(ctx, segment, state);
     }
-    if state.keep_headers == 0 || state.record.payload != PAYLOAD_HTTP {
+    if state.record.control & KEEP_HEADERS == 0 || state.record.payload != PAYLOAD_HTTP {
         return;
     }
+    state.record.request_prefix_len = 0;
+    state.record.response_prefix_len = 0;
     let len = bounded(segment.len, REQUEST_PREFIX_LEN as u32);
     // SAFETY: `len` is between 1 and the size of the destination.
     let result = unsafe {
-        let to = state.record.request_prefix.as_mut_ptr().cast();
+        let to = state.heads.request.as_mut_ptr().cast();
         bpf_skb_load_bytes(ctx.skb.skb.cast(), segment.offset, to, len)
     };
     if result == 0 {
@@ -40,7 +40,7 @@ pub(crate) fn request(ctx: &SkBuffContext, segment: &Segment, state: &mut Socket
 /// First segment of a response.
 #[inline(always)]
 pub(crate) fn response(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
-    if state.keep_headers == 0
+    if state.record.control & KEEP_HEADERS == 0
         || state.record.payload != PAYLOAD_HTTP
         || segment.len < RESPONSE_PREFIX_LEN as u32
     {
@@ -48,8 +48,13 @@ pub(crate) fn response(ctx: &SkBuffContext, segment: &Segment, state: &mut Socke
     }
     // SAFETY: the destination has exactly this size.
     let result = unsafe {
-        let to = state.record.response_prefix.as_mut_ptr().cast();
-        bpf_skb_load_bytes(ctx.skb.skb.cast(), segment.offset, to, RESPONSE_PREFIX_LEN as u32)
+        let to = state.heads.response.as_mut_ptr().cast();
+        bpf_skb_load_bytes(
+            ctx.skb.skb.cast(),
+            segment.offset,
+            to,
+            RESPONSE_PREFIX_LEN as u32,
+        )
     };
     if result == 0 {
         state.record.response_prefix_len = RESPONSE_PREFIX_LEN as u8;
@@ -72,7 +77,7 @@ fn classify(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
     if (head[0] == 0x16 || head[0] == 0x17) && head[1] == 3 {
         state.record.payload = PAYLOAD_TLS;
         if head[0] == 0x16 && head[5] == TLS_CLIENT_HELLO {
-            state.handshake = HANDSHAKE_TURNS;
+            state.record.handshake = HANDSHAKE_TURNS;
         }
         return;
     }

@@ -6,8 +6,15 @@
 #![no_std]
 #![cfg_attr(target_arch = "bpf", no_main)]
 #![feature(asm_experimental_arch, core_intrinsics)]
-#![allow(missing_docs, unreachable_pub, reason = "entry points are public for their macros")]
-#![allow(internal_features, reason = "the target has atomic add but not core's atomic types")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "entry points are public for their macros"
+)]
+#![allow(
+    internal_features,
+    reason = "the target has atomic add but not core's atomic types"
+)]
 
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};

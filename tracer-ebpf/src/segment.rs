@@ -94,7 +94,11 @@ fn tcp(data: usize, end: usize, len: u32, header: usize) -> Result<Kind, Loss> {
         let syn = flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
         return Ok(if syn { Kind::Syn } else { Kind::Nothing });
     }
-    Ok(Kind::Payload(Segment { seq, len: len - offset, offset }))
+    Ok(Kind::Payload(Segment {
+        seq,
+        len: len - offset,
+        offset,
+    }))
 }
 
 /// A byte of the fixed headers, `at` below [`MIN_HEADERS_LEN`].

@@ -18,10 +18,6 @@ static HEADERS: Global<u8> = Global::new(2);
 #[unsafe(no_mangle)]
 static SIDECAR_INBOUND_PORT: Global<u16> = Global::new(15006);
 
-/// Bytes waiting in the ring above which the reader is woken.
-#[unsafe(no_mangle)]
-static WAKE_BYTES: Global<u64> = Global::new(1 << 20);
-
 #[inline(always)]
 pub(crate) fn read_hook() -> bool {
     READ_HOOK.load() != 0
@@ -45,9 +41,4 @@ pub(crate) fn headers_on_app_legs() -> bool {
 #[inline(always)]
 pub(crate) fn sidecar_inbound_port() -> u16 {
     SIDECAR_INBOUND_PORT.load()
-}
-
-#[inline(always)]
-pub(crate) fn wake_bytes() -> u64 {
-    WAKE_BYTES.load()
 }

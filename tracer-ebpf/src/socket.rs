@@ -14,7 +14,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SkBuffContext;
 use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
-use tracer_common::{ExchangeRecord, Loss};
+use tracer_common::{ExchangeRecord, Heads, Loss, SocketInfo};
 
 use crate::settings;
 
@@ -29,41 +29,37 @@ pub(crate) const RESPONDED: u8 = 2;
 /// The exchange's record has left.
 pub(crate) const ANSWERED: u8 = 3;
 
-/// State of one TCP socket: the record under construction and what the turn machine needs.
+/// State of one TCP socket: the wire parts under construction, in wire order, and the rest.
 ///
 /// Hooks of one socket may run on two CPUs at once (an arrival against a write). Requests and
 /// responses alternate, so they meet only when a peer breaks the turns; then a stamp may be lost,
 /// never memory safety.
 #[repr(C)]
 pub(crate) struct SocketState {
-    /// Sent as it is; must be first, the ring copies from here.
+    /// Sent as it is; must be first: the ring copies from here, and its first 56 bytes share the
+    /// cache line of the storage's header.
     pub record: ExchangeRecord,
+    /// Sent when the socket announces itself.
+    pub info: SocketInfo,
+    /// Sent with plaintext requests.
+    pub heads: Heads,
     /// A thread read request bytes after the handshake's answer: the request shared their turn.
     pub leftover_read_ktime_ns: u64,
-    /// Last byte of the response in progress.
-    pub response_last_ktime_ns: u64,
-    /// Payload bytes of the response in progress.
-    pub response_bytes: u32,
-    /// Sequence number of the last request segment's first byte.
+    /// Sequence number of the last segment's first byte, of a request with several.
     pub request_last_seq: u32,
-    /// Sequence number after the last payload byte sent; valid when `seen & 1`.
-    pub send_next: u32,
-    /// Sequence number after the last payload byte received; valid when `seen & 2`.
-    pub receive_next: u32,
-    /// Exchanges so far.
-    pub index: u32,
-    /// Bit 0: sent something, bit 1: received something.
-    pub seen: u8,
-    /// `IDLE`, `REQUEST`, `RESPONDED` or `ANSWERED`.
-    pub phase: u8,
-    /// Exchanges that still belong to the TLS handshake.
-    pub handshake: u8,
-    /// The handshake ended with the last exchange.
-    pub after_handshake: u8,
-    /// Plaintext headers of this socket may be kept.
-    pub keep_headers: u8,
-    pub _reserved: [u8; 7],
+    pub _reserved: u32,
 }
+
+/// `control`: something was sent, so `send_next` is valid.
+pub(crate) const SENT: u8 = 1;
+/// `control`: something was received, so `receive_next` is valid.
+pub(crate) const RECEIVED: u8 = 2;
+/// `control`: plaintext heads of this socket may be kept.
+pub(crate) const KEEP_HEADERS: u8 = 4;
+/// `control`: the response in progress has several segments.
+pub(crate) const RESPONSE_SEGMENTS: u8 = 8;
+/// `control`: the handshake ended with the last exchange.
+pub(crate) const AFTER_HANDSHAKE: u8 = 16;
 
 /// Key: the socket. Size: one value a traced socket, so bounded by the node's sockets; when the
 /// kernel has no memory the segment is counted as `socket_state_full`.
@@ -80,7 +76,11 @@ fn map() -> *mut c_void {
 pub(crate) fn find<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
     // SAFETY: `sk` is the socket pointer of the hook's context. The value lives as long as the
     // socket, which outlives the hook.
-    unsafe { bpf_sk_storage_get(map(), sk, ptr::null_mut(), 0).cast::<SocketState>().as_mut() }
+    unsafe {
+        bpf_sk_storage_get(map(), sk, ptr::null_mut(), 0)
+            .cast::<SocketState>()
+            .as_mut()
+    }
 }
 
 /// Makes the state of a socket at its first payload (or SYN).
@@ -99,33 +99,40 @@ pub(crate) fn create<'a>(
     // SAFETY: as in `find`; a null initial value means zeroed.
     let state = unsafe {
         let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-        bpf_sk_storage_get(map(), full.cast(), ptr::null_mut(), flags).cast::<SocketState>().as_mut()
+        bpf_sk_storage_get(map(), full.cast(), ptr::null_mut(), flags)
+            .cast::<SocketState>()
+            .as_mut()
     };
     let state = state.ok_or(Loss::SocketStateFull)?;
     let skb = ctx.skb.skb;
     // SAFETY: helpers on the program's own context.
     unsafe {
         state.record.sock_cookie = bpf_get_socket_cookie(skb.cast());
-        state.record.cgroup_id = bpf_skb_cgroup_id(skb);
+        state.info.cgroup_id = bpf_skb_cgroup_id(skb);
     }
     // SAFETY: `full` is a full socket, so every field of `bpf_sock` may be read.
-    unsafe { addresses(&mut state.record, full) };
-    let server = !connecting && has_listener(ctx, &state.record);
+    unsafe { addresses(&mut state.info, full) };
+    let server = !connecting && has_listener(ctx, &state.info);
     state.record.side = if server { SIDE_SERVER } else { SIDE_CLIENT };
-    state.keep_headers = u8::from(server && keeps_headers(&state.record));
+    if server && keeps_headers(&state.info) {
+        state.record.control |= KEEP_HEADERS;
+    }
     Ok(Some(state))
 }
 
 /// Copies the socket's own view of its connection, before any address translation.
 #[inline(always)]
-unsafe fn addresses(record: &mut ExchangeRecord, sk: *mut bpf_sock) {
+unsafe fn addresses(info: &mut SocketInfo, sk: *mut bpf_sock) {
     // SAFETY: the caller vouches for a full socket. Every element is read by its own constant
     // offset, as the verifier asks for context accesses.
     unsafe {
-        record.sport = read(&raw const (*sk).src_port) as u16;
-        record.dport = u16::from_be(read(&raw const (*sk).dst_port));
+        info.sport = read(&raw const (*sk).src_port) as u16;
+        info.dport = u16::from_be(read(&raw const (*sk).dst_port));
         // Both families' fields are read before the choice, for the same reason.
-        let four = (read(&raw const (*sk).src_ip4), read(&raw const (*sk).dst_ip4));
+        let four = (
+            read(&raw const (*sk).src_ip4),
+            read(&raw const (*sk).dst_ip4),
+        );
         let source = words((&raw const (*sk).src_ip6).cast());
         let destination = words((&raw const (*sk).dst_ip6).cast());
         let mapped = u32::from_be(0x0000_ffff);
@@ -134,8 +141,8 @@ unsafe fn addresses(record: &mut ExchangeRecord, sk: *mut bpf_sock) {
         } else {
             (source, destination)
         };
-        record.saddr = mem::transmute::<[u32; 4], [u8; 16]>(source);
-        record.daddr = mem::transmute::<[u32; 4], [u8; 16]>(destination);
+        info.saddr = mem::transmute::<[u32; 4], [u8; 16]>(source);
+        info.daddr = mem::transmute::<[u32; 4], [u8; 16]>(destination);
     }
 }
 
@@ -150,7 +157,14 @@ unsafe fn read<T>(field: *const T) -> T {
 #[inline(always)]
 unsafe fn words(field: *const u32) -> [u32; 4] {
     // SAFETY: the caller points at four words of a full socket.
-    unsafe { [read(field), read(field.add(1)), read(field.add(2)), read(field.add(3))] }
+    unsafe {
+        [
+            read(field),
+            read(field.add(1)),
+            read(field.add(2)),
+            read(field.add(3)),
+        ]
+    }
 }
 
 #[inline(always)]
@@ -161,19 +175,19 @@ fn is_mapped(address: &[u8; 16]) -> bool {
 /// Whether somebody listens on the local address: then `accept` made the socket. Needs no hook at
 /// the opening, so it also tells for connections older than the tracer.
 #[inline(always)]
-fn has_listener(ctx: &SkBuffContext, record: &ExchangeRecord) -> bool {
+fn has_listener(ctx: &SkBuffContext, info: &SocketInfo) -> bool {
     // SAFETY: all zero is a valid value of these integers.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
-    let port = record.sport.to_be();
-    let len = if is_mapped(&record.saddr) {
-        let s = &record.saddr;
+    let port = info.sport.to_be();
+    let len = if is_mapped(&info.saddr) {
+        let s = &info.saddr;
         tuple.__bindgen_anon_1.ipv4.daddr = u32::from_ne_bytes([s[12], s[13], s[14], s[15]]);
         tuple.__bindgen_anon_1.ipv4.dport = port;
         12
     } else {
         // SAFETY: same size, any bits are valid.
         tuple.__bindgen_anon_1.ipv6.daddr =
-            unsafe { mem::transmute::<[u8; 16], [u32; 4]>(record.saddr) };
+            unsafe { mem::transmute::<[u8; 16], [u32; 4]>(info.saddr) };
         tuple.__bindgen_anon_1.ipv6.dport = port;
         36
     };
@@ -197,12 +211,12 @@ fn has_listener(ctx: &SkBuffContext, record: &ExchangeRecord) -> bool {
 
 /// Privacy: plaintext is looked at on the app's own legs only, never between pods of a mesh.
 #[inline(always)]
-fn keeps_headers(record: &ExchangeRecord) -> bool {
-    let loopback = is_loopback(&record.saddr) || is_loopback(&record.daddr);
+fn keeps_headers(info: &SocketInfo) -> bool {
+    let loopback = is_loopback(&info.saddr) || is_loopback(&info.daddr);
     if loopback {
         return settings::headers_on_loopback();
     }
-    settings::headers_on_app_legs() && record.sport != settings::sidecar_inbound_port()
+    settings::headers_on_app_legs() && info.sport != settings::sidecar_inbound_port()
 }
 
 #[inline(always)]
@@ -210,7 +224,10 @@ fn is_loopback(address: &[u8; 16]) -> bool {
     if is_mapped(address) {
         return address[12] == 127;
     }
-    let (head, tail) = (u64::from_be_bytes(half(address, 0)), u64::from_be_bytes(half(address, 8)));
+    let (head, tail) = (
+        u64::from_be_bytes(half(address, 0)),
+        u64::from_be_bytes(half(address, 8)),
+    );
     head == 0 && tail == 1
 }
 

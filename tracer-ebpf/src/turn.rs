@@ -6,16 +6,19 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, b
 use aya_ebpf::programs::SkBuffContext;
 use tracer_common::Loss;
 use tracer_common::record::{
-    FLAG_AFTER_HANDSHAKE, FLAG_FIRST, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_RETRANSMIT,
-    SIDE_CLIENT, SIDE_SERVER,
+    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_PREVIOUS_SEGMENTS,
+    FLAG_REQUEST_SEGMENTS, FLAG_RETRANSMIT, SIDE_CLIENT, SIDE_SERVER,
 };
 
 use crate::segment::{Kind, Segment, parse};
-use crate::socket::{ANSWERED, IDLE, REQUEST, RESPONDED, SocketState};
+use crate::socket::{
+    AFTER_HANDSHAKE, ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT,
+    SocketState,
+};
 use crate::{emit, header, settings, socket};
 
-const SENT: u8 = 1;
-const RECEIVED: u8 = 2;
+/// The kernel's smoothed round trip time is read once in so many exchanges.
+const SRTT_EVERY: u32 = 16;
 
 /// Way of a packet through the socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,9 +74,9 @@ fn on_connect(ctx: &SkBuffContext) -> Result<(), Loss> {
         return Ok(());
     }
     if let Some(state) = socket::create(ctx, sk, true)? {
-        if state.record.open_ktime_ns == 0 {
+        if state.info.open_ktime_ns == 0 {
             // SAFETY: takes nothing.
-            state.record.open_ktime_ns = unsafe { bpf_ktime_get_ns() };
+            state.info.open_ktime_ns = unsafe { bpf_ktime_get_ns() };
         }
         if settings::task_in_skb() {
             state.record.write_tid = current().1;
@@ -87,15 +90,15 @@ fn on_connect(ctx: &SkBuffContext) -> Result<(), Loss> {
 fn advance(state: &mut SocketState, segment: &Segment, direction: Direction) -> bool {
     let end = segment.seq.wrapping_add(segment.len);
     let (next, bit) = match direction {
-        Direction::Ingress => (&mut state.receive_next, RECEIVED),
-        Direction::Egress => (&mut state.send_next, SENT),
+        Direction::Ingress => (&mut state.record.receive_next, RECEIVED),
+        Direction::Egress => (&mut state.record.send_next, SENT),
     };
-    if state.seen & bit != 0 && (end.wrapping_sub(*next) as i32) <= 0 {
+    if state.record.control & bit != 0 && (end.wrapping_sub(*next) as i32) <= 0 {
         state.record.flags |= FLAG_RETRANSMIT;
         return false;
     }
     *next = end;
-    state.seen |= bit;
+    state.record.control |= bit;
     true
 }
 
@@ -107,13 +110,13 @@ fn on_request(
     segment: &Segment,
     now: u64,
 ) {
-    if state.phase == REQUEST {
+    if state.record.phase == REQUEST {
         state.record.request_last_ktime_ns = now;
-        state.record.request_bytes = state.record.request_bytes.wrapping_add(segment.len);
         state.request_last_seq = segment.seq;
+        state.record.flags |= FLAG_REQUEST_SEGMENTS;
         return;
     }
-    if state.phase == RESPONDED {
+    if state.record.phase == RESPONDED {
         // Nobody was seen reading the last response: it went by another way than recvmsg.
         emit::exchange(state);
     }
@@ -122,15 +125,17 @@ fn on_request(
         if settings::task_in_skb() {
             state.record.write_tid = current().1;
         }
-        // SAFETY: `sk` is the context's non-null socket; the helper checks that it is TCP.
-        let tcp = unsafe { bpf_tcp_sock(sk) };
-        if !tcp.is_null() {
-            // SAFETY: not null. The kernel keeps eight times the smoothed value.
-            state.record.srtt_us = unsafe { (*tcp).srtt_us } >> 3;
+        if state.record.index % SRTT_EVERY == 0 {
+            // SAFETY: `sk` is the context's non-null socket; the helper checks that it is TCP.
+            let tcp = unsafe { bpf_tcp_sock(sk) };
+            if !tcp.is_null() {
+                // SAFETY: not null. The kernel keeps eight times the smoothed value.
+                state.record.srtt_us = unsafe { (*tcp).srtt_us } >> 3;
+            }
         }
     }
     header::request(ctx, segment, state);
-    if state.handshake > 0 {
+    if state.record.handshake > 0 {
         state.record.flags |= FLAG_HANDSHAKE;
     }
 }
@@ -138,35 +143,28 @@ fn on_request(
 /// Opens an exchange.
 #[inline(always)]
 fn start(state: &mut SocketState, segment: &Segment, now: u64) {
-    state.record.previous_response_last_ktime_ns = state.response_last_ktime_ns;
-    state.record.previous_response_bytes = state.response_bytes;
-    state.response_last_ktime_ns = 0;
-    state.response_bytes = 0;
+    let segments = state.record.control & RESPONSE_SEGMENTS != 0;
+    state.record.control &= !(RESPONSE_SEGMENTS | AFTER_HANDSHAKE);
+    state.record.flags = if segments { FLAG_PREVIOUS_SEGMENTS } else { 0 };
     state.record.request_first_ktime_ns = now;
-    state.record.request_last_ktime_ns = now;
     state.record.response_first_ktime_ns = 0;
     state.record.read_ktime_ns = 0;
-    state.record.request_bytes = segment.len;
     state.record.request_seq = segment.seq;
-    state.record.flags = if state.index == 0 { FLAG_FIRST } else { 0 };
-    state.request_last_seq = segment.seq;
-    state.leftover_read_ktime_ns = 0;
-    state.after_handshake = 0;
-    state.phase = REQUEST;
+    state.record.phase = REQUEST;
 }
 
 #[inline(always)]
 fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, now: u64) {
-    if state.phase == IDLE {
+    if state.record.phase == IDLE {
         // The tracer came after the request.
         return;
     }
-    if state.phase == ANSWERED && state.after_handshake != 0 {
+    if state.record.control & AFTER_HANDSHAKE != 0 && state.record.phase == ANSWERED {
         resume_after_handshake(state, now);
     }
-    state.response_last_ktime_ns = now;
-    state.response_bytes = state.response_bytes.wrapping_add(segment.len);
-    if state.phase != REQUEST {
+    if state.record.phase != REQUEST {
+        state.record.response_last_ktime_ns = now;
+        state.record.control |= RESPONSE_SEGMENTS;
         return;
     }
     state.record.response_first_ktime_ns = now;
@@ -177,7 +175,7 @@ fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, 
         header::response(ctx, segment, state);
         finish(state);
     } else if settings::read_hook() {
-        state.phase = RESPONDED;
+        state.record.phase = RESPONDED;
     } else {
         finish(state);
     }
@@ -188,41 +186,51 @@ fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, 
 #[inline(always)]
 fn resume_after_handshake(state: &mut SocketState, now: u64) {
     let server = state.record.side == SIDE_SERVER;
-    let shared = state.record.request_last_ktime_ns != state.record.request_first_ktime_ns;
+    let shared = state.record.flags & FLAG_REQUEST_SEGMENTS != 0;
     if (server && state.leftover_read_ktime_ns == 0) || (!server && !shared) {
         return;
     }
-    state.record.request_first_ktime_ns = state.record.request_last_ktime_ns;
-    state.record.request_seq = state.request_last_seq;
+    if shared {
+        state.record.request_first_ktime_ns = state.record.request_last_ktime_ns;
+        state.record.request_seq = state.request_last_seq;
+    }
     state.record.read_ktime_ns = state.leftover_read_ktime_ns;
     state.record.response_first_ktime_ns = now;
     state.record.flags = FLAG_AFTER_HANDSHAKE;
     state.leftover_read_ktime_ns = 0;
-    state.after_handshake = 0;
-    state.phase = REQUEST;
+    state.record.control &= !AFTER_HANDSHAKE;
+    state.record.phase = REQUEST;
 }
 
 #[inline(always)]
 fn finish(state: &mut SocketState) {
     emit::exchange(state);
-    state.phase = ANSWERED;
-    if state.handshake > 0 {
-        state.handshake -= 1;
-        state.after_handshake = u8::from(state.handshake == 0);
+    state.record.phase = ANSWERED;
+    if state.record.handshake > 0 {
+        state.record.handshake -= 1;
+        if state.record.handshake == 0 {
+            state.record.control |= AFTER_HANDSHAKE;
+            state.leftover_read_ktime_ns = 0;
+        }
     }
 }
 
 /// A thread copied data out of the socket. Process context: `current` is the reader.
 #[inline(always)]
 pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
-    let Some(state) = socket::find(sk) else { return Ok(()) };
+    let Some(state) = socket::find(sk) else {
+        return Ok(());
+    };
     let server = state.record.side == SIDE_SERVER;
-    if server && state.phase == REQUEST && state.record.read_ktime_ns == 0 {
+    if server && state.record.phase == REQUEST && state.record.read_ktime_ns == 0 {
         stamp_read(state);
-    } else if !server && state.phase == RESPONDED {
+    } else if !server && state.record.phase == RESPONDED {
         stamp_read(state);
         finish(state);
-    } else if server && state.after_handshake != 0 && state.leftover_read_ktime_ns == 0 {
+    } else if server
+        && state.record.control & AFTER_HANDSHAKE != 0
+        && state.leftover_read_ktime_ns == 0
+    {
         // SAFETY: takes nothing.
         state.leftover_read_ktime_ns = unsafe { bpf_ktime_get_ns() };
     }
@@ -233,17 +241,23 @@ pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
 fn stamp_read(state: &mut SocketState) {
     // SAFETY: takes nothing.
     state.record.read_ktime_ns = unsafe { bpf_ktime_get_ns() };
-    (state.record.tgid, state.record.read_tid) = current();
+    let (tgid, tid) = current();
+    if tid != state.record.read_tid {
+        state.record.read_tid = tid;
+        state.info.tgid = tgid;
+    }
 }
 
 /// The socket closed: an exchange still open gets its record now.
 #[inline(always)]
 pub(crate) fn on_close(sk: *mut c_void) -> Result<(), Loss> {
-    let Some(state) = socket::find(sk) else { return Ok(()) };
-    if state.phase == REQUEST {
+    let Some(state) = socket::find(sk) else {
+        return Ok(());
+    };
+    if state.record.phase == REQUEST {
         state.record.flags |= FLAG_NO_RESPONSE;
         finish(state);
-    } else if state.phase == RESPONDED {
+    } else if state.record.phase == RESPONDED {
         finish(state);
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-
 use crate::calls::Calls;
 use crate::decode::{Exchange, Payload};
 use crate::join::Chain;
@@ -59,13 +58,37 @@ impl Attribute {
 /// Self times of both sidecars, each leg split at the read.
 fn sidecars(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
     let sides = [
-        (Hop::SidecarOutbound, chain.outbound_server, chain.outbound_client),
-        (Hop::SidecarInbound, chain.inbound_server, chain.inbound_client),
+        (
+            Hop::SidecarOutbound,
+            chain.outbound_server,
+            chain.outbound_client,
+        ),
+        (
+            Hop::SidecarInbound,
+            chain.inbound_server,
+            chain.inbound_client,
+        ),
     ];
     for (hop, server, client) in sides {
-        let (Some(server), Some(client)) = (server, client) else { continue };
-        split(hop, Leg::Request, server.request_first, server.read, client.request_first, hops);
-        split(hop, Leg::Response, client.response_first, client.read, server.response_first, hops);
+        let (Some(server), Some(client)) = (server, client) else {
+            continue;
+        };
+        split(
+            hop,
+            Leg::Request,
+            server.request_first,
+            server.read,
+            client.request_first,
+            hops,
+        );
+        split(
+            hop,
+            Leg::Response,
+            client.response_first,
+            client.read,
+            server.response_first,
+            hops,
+        );
     }
 }
 
@@ -95,7 +118,9 @@ fn connections(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
             client = Some(exchange);
             continue;
         }
-        let Some(client) = client.take() else { continue };
+        let Some(client) = client.take() else {
+            continue;
+        };
         if is_loopback(client, exchange) {
             let request = exchange.request_first.checked_sub(client.request_first);
             let response = client.response_first.checked_sub(exchange.response_first);
@@ -104,7 +129,9 @@ fn connections(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
         } else {
             let outer = client.response_first.checked_sub(client.request_first);
             let inner = exchange.response_first.checked_sub(exchange.request_first);
-            let both = outer.zip(inner).and_then(|(outer, inner)| outer.checked_sub(inner));
+            let both = outer
+                .zip(inner)
+                .and_then(|(outer, inner)| outer.checked_sub(inner));
             push(Hop::Network, Leg::Both, Part::Whole, both, hops);
         }
     }
@@ -122,12 +149,22 @@ fn app(server: &Exchange, nested: u64, hops: &mut Vec<HopTime>) {
     let (arrived, left) = (server.request_first, server.response_first);
     match server.read {
         Some(read) => {
-            let busy = left.checked_sub(read).and_then(|busy| busy.checked_sub(nested));
-            push(Hop::App, Leg::Both, Part::Queue, read.checked_sub(arrived), hops);
+            let busy = left
+                .checked_sub(read)
+                .and_then(|busy| busy.checked_sub(nested));
+            push(
+                Hop::App,
+                Leg::Both,
+                Part::Queue,
+                read.checked_sub(arrived),
+                hops,
+            );
             push(Hop::App, Leg::Both, Part::Processing, busy, hops);
         }
         None => {
-            let whole = left.checked_sub(arrived).and_then(|whole| whole.checked_sub(nested));
+            let whole = left
+                .checked_sub(arrived)
+                .and_then(|whole| whole.checked_sub(nested));
             push(Hop::App, Leg::Both, Part::Whole, whole, hops);
         }
     }
@@ -135,13 +172,21 @@ fn app(server: &Exchange, nested: u64, hops: &mut Vec<HopTime>) {
 
 fn push(hop: Hop, leg: Leg, part: Part, duration: Option<u64>, hops: &mut Vec<HopTime>) {
     if let Some(duration_ns) = duration {
-        hops.push(HopTime { hop, leg, part, duration_ns });
+        hops.push(HopTime {
+            hop,
+            leg,
+            part,
+            duration_ns,
+        });
     }
 }
 
 fn totals(chain: &Chain<'_>) -> Vec<(Reporter, u64)> {
     let whole = |exchange: &Exchange| exchange.response_first.checked_sub(exchange.request_first);
-    let source = chain.app_client.and_then(whole).map(|total| (Reporter::Source, total));
+    let source = chain
+        .app_client
+        .and_then(whole)
+        .map(|total| (Reporter::Source, total));
     let destination = chain.inbound_server.or(chain.app_server).and_then(whole);
     let destination = destination.map(|total| (Reporter::Destination, total));
     source.into_iter().chain(destination).collect()
@@ -158,18 +203,33 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
         .or_else(|| at(chain.inbound_client))
         .or_else(|| at(chain.inbound_server));
     let mut by_ip = |ip: Option<IpAddr>| ip.and_then(|ip| identity.by_ip(ip));
-    let caller = chain.inbound_server.or(chain.app_server).map(|server| server.remote.ip());
-    let called = chain.outbound_client.or(chain.app_client).map(|client| client.remote.ip());
-    let source = source.or_else(|| by_ip(caller)).unwrap_or_else(Workload::unknown);
-    let destination = destination.or_else(|| by_ip(called)).unwrap_or_else(Workload::unknown);
+    let caller = chain
+        .inbound_server
+        .or(chain.app_server)
+        .map(|server| server.remote.ip());
+    let called = chain
+        .outbound_client
+        .or(chain.app_client)
+        .map(|client| client.remote.ip());
+    let source = source
+        .or_else(|| by_ip(caller))
+        .unwrap_or_else(Workload::unknown);
+    let destination = destination
+        .or_else(|| by_ip(called))
+        .unwrap_or_else(Workload::unknown);
     let service = chain
         .app_client
         .or(chain.outbound_client)
         .and_then(|client| identity.service(client.remote))
         .unwrap_or_else(|| destination.name.clone());
-    let response_code =
-        chain.sockets().map(|exchange| exchange.http.status).find(|code| *code != 0).unwrap_or(0);
-    let http = chain.sockets().any(|exchange| exchange.payload == Payload::Http);
+    let response_code = chain
+        .sockets()
+        .map(|exchange| exchange.http.status)
+        .find(|code| *code != 0)
+        .unwrap_or(0);
+    let http = chain
+        .sockets()
+        .any(|exchange| exchange.payload == Payload::Http);
     let wire = chain.outbound_client.or(chain.inbound_server);
     RequestLabels {
         source,

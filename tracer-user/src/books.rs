@@ -27,8 +27,10 @@ pub struct Books {
 impl Books {
     /// Counts one settled exchange.
     pub fn settle(&mut self, fate: Fate, method: Method) {
-        if let Some(slot) =
-            self.fates.get_mut(fate as usize).and_then(|row| row.get_mut(method as usize))
+        if let Some(slot) = self
+            .fates
+            .get_mut(fate as usize)
+            .and_then(|row| row.get_mut(method as usize))
         {
             *slot += 1;
         }
@@ -43,13 +45,17 @@ impl Books {
     /// Exchanges with this fate, over all methods.
     #[must_use]
     pub fn fate(&self, fate: Fate) -> u64 {
-        self.fates.get(fate as usize).map_or(0, |row| row.iter().sum())
+        self.fates
+            .get(fate as usize)
+            .map_or(0, |row| row.iter().sum())
     }
 
     /// Every fate and method with its count.
     pub fn counts(&self) -> impl Iterator<Item = (Fate, Method, u64)> + '_ {
         self.fates.iter().zip(Fate::ALL).flat_map(|(row, fate)| {
-            row.iter().zip(Method::ALL).map(move |(count, method)| (fate, method, *count))
+            row.iter()
+                .zip(Method::ALL)
+                .map(move |(count, method)| (fate, method, *count))
         })
     }
 

@@ -48,8 +48,13 @@ impl Calls {
     /// Notes a request that an app took.
     pub fn note_server(&mut self, exchange: &Exchange) {
         let container = self.containers.entry(exchange.cgroup_id).or_default();
-        let taken = Taken { at: exchange.request_taken(), tid: exchange.tid() };
-        let place = container.taken.partition_point(|other| other.at <= taken.at);
+        let taken = Taken {
+            at: exchange.request_taken(),
+            tid: exchange.tid(),
+        };
+        let place = container
+            .taken
+            .partition_point(|other| other.at <= taken.at);
         container.taken.insert(place, taken);
         if container.taken.len() > PER_CONTAINER {
             container.taken.pop_front();
@@ -58,18 +63,26 @@ impl Calls {
 
     /// Notes the call at the head of a chain.
     pub fn note_client(&mut self, chain: &Chain<'_>) {
-        let Some(client) = chain.app_client else { return };
+        let Some(client) = chain.app_client else {
+            return;
+        };
         // Only a container that serves has somebody to bill the call to.
-        let Some(container) = self.containers.get_mut(&client.cgroup_id) else { return };
-        let request_id =
-            chain.sockets().map(|exchange| exchange.http.request_id).find(|id| *id != 0);
+        let Some(container) = self.containers.get_mut(&client.cgroup_id) else {
+            return;
+        };
+        let request_id = chain
+            .sockets()
+            .map(|exchange| exchange.http.request_id)
+            .find(|id| *id != 0);
         let call = Call {
             began: client.request_first,
             ended: client.response_first,
             tid: client.write_tid,
             request_id: request_id.unwrap_or(0),
         };
-        let place = container.calls.partition_point(|other| other.began <= call.began);
+        let place = container
+            .calls
+            .partition_point(|other| other.began <= call.began);
         container.calls.insert(place, call);
         if container.calls.len() > PER_CONTAINER {
             container.calls.pop_front();
@@ -79,7 +92,9 @@ impl Calls {
     /// Takes the calls made for the request that `server` served; returns how long at least one of
     /// them was under way, nanoseconds.
     pub fn take_nested(&mut self, server: &Exchange) -> u64 {
-        let Some(container) = self.containers.get_mut(&server.cgroup_id) else { return 0 };
+        let Some(container) = self.containers.get_mut(&server.cgroup_id) else {
+            return 0;
+        };
         let (from, until) = (server.request_taken(), server.response_first);
         let first = container.calls.partition_point(|call| call.began < from);
         let last = container.calls.partition_point(|call| call.began <= until);
@@ -104,10 +119,18 @@ impl Calls {
     /// Forgets what ended before `before`.
     pub fn expire(&mut self, before: Ktime) {
         self.containers.retain(|_, container| {
-            while container.calls.front().is_some_and(|call| call.ended < before) {
+            while container
+                .calls
+                .front()
+                .is_some_and(|call| call.ended < before)
+            {
                 container.calls.pop_front();
             }
-            while container.taken.front().is_some_and(|taken| taken.at < before) {
+            while container
+                .taken
+                .front()
+                .is_some_and(|taken| taken.at < before)
+            {
                 container.taken.pop_front();
             }
             !container.calls.is_empty() || !container.taken.is_empty()

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tracer_common::record::{
-    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_TLS,
-    SIDE_CLIENT, SIDE_SERVER,
+    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_RETRANSMIT, PAYLOAD_HTTP,
+    PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
 };
-use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
+use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
 use zerocopy::FromBytes;
 
+use crate::http_head;
 use crate::model::Ktime;
+use crate::sockets::Sockets;
 
 /// Which end of the connection the socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,8 +58,6 @@ pub struct Exchange {
     pub read: Option<Ktime>,
     /// TCP sequence number of the request's first byte.
     pub request_seq: u32,
-    /// Request bytes until the response began.
-    pub request_bytes: u32,
     /// Process that read, 0 unknown.
     pub tgid: u32,
     /// Thread that read, 0 unknown.
@@ -74,6 +74,8 @@ pub struct Exchange {
     pub after_handshake: bool,
     /// Closed without a response.
     pub no_response: bool,
+    /// A segment was sent again while the exchange was open.
+    pub retransmit: bool,
     /// What the plaintext headers told.
     pub http: Http,
 }
@@ -107,7 +109,7 @@ pub enum RequestHead {
     Malformed,
 }
 
-/// Why bytes are no record.
+/// Why bytes are no exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Shorter than the fixed part, or than its own prefix length tells.
@@ -119,63 +121,94 @@ pub enum DecodeError {
     /// Prefix lengths beyond their arrays.
     #[error("record has prefix length {0}")]
     Prefix(u16),
+    /// The record that introduced the socket was lost; the socket introduces itself again later.
+    #[error("record of unknown socket {0}")]
+    UnknownSocket(u64),
 }
 
-/// Decodes one ring record.
+/// Decodes one ring record; `sockets` remembers what a socket tells once.
 ///
 /// # Errors
-/// [`DecodeError`] for bytes that are no record.
-pub fn decode(bytes: &[u8]) -> Result<Exchange, DecodeError> {
-    let fixed = bytes
-        .get(..ExchangeRecord::FIXED_LEN)
-        .ok_or(DecodeError::Short(bytes.len()))?;
-    let mut whole = [0_u8; size_of::<ExchangeRecord>()];
-    if let Some(head) = whole.get_mut(..ExchangeRecord::FIXED_LEN) {
-        head.copy_from_slice(fixed);
-    }
-    let record = ExchangeRecord::read_from_bytes(whole.as_slice())
-        .map_err(|_| DecodeError::Short(bytes.len()))?;
-    let len = usize::from(record.request_prefix_len);
-    if len > REQUEST_PREFIX_LEN || usize::from(record.response_prefix_len) > RESPONSE_PREFIX_LEN {
-        return Err(DecodeError::Prefix(record.request_prefix_len));
-    }
-    let prefix = bytes
-        .get(ExchangeRecord::FIXED_LEN..ExchangeRecord::FIXED_LEN + len)
-        .ok_or(DecodeError::Short(bytes.len()))?;
-    from_record(&record, prefix)
-}
-
-fn from_record(record: &ExchangeRecord, prefix: &[u8]) -> Result<Exchange, DecodeError> {
+/// [`DecodeError`] for bytes that are no record, and for a socket that nobody introduced.
+pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Exchange, DecodeError> {
+    let short = DecodeError::Short(bytes.len());
+    let (record, rest) = ExchangeRecord::read_from_prefix(bytes).map_err(|_| short)?;
     let side = match record.side {
         SIDE_SERVER => Side::Server,
         SIDE_CLIENT => Side::Client,
         other => return Err(DecodeError::Side(other)),
     };
+    let prefix = usize::from(record.request_prefix_len);
+    let response = usize::from(record.response_prefix_len);
+    if prefix > REQUEST_PREFIX_LEN || response > RESPONSE_PREFIX_LEN {
+        return Err(DecodeError::Prefix(record.request_prefix_len));
+    }
+    // The length tells which parts are there; see `tracer_ebpf::emit`.
+    let heads = match SocketInfo::read_from_prefix(rest) {
+        Ok((info, heads)) => {
+            sockets.introduce(record.sock_cookie, Socket::new(&info));
+            heads
+        }
+        Err(_) if rest.is_empty() => rest,
+        Err(_) => return Err(short),
+    };
+    let http = if heads.is_empty() {
+        Http::default()
+    } else {
+        let (first, request) = heads.split_at_checked(RESPONSE_PREFIX_LEN).ok_or(short)?;
+        let request = request.get(..prefix).ok_or(short)?;
+        http_head::parse(request, first.get(..response).unwrap_or_default())
+    };
+    let socket = sockets
+        .find(record.sock_cookie)
+        .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
+    Ok(exchange(&record, side, socket, http))
+}
+
+/// What does not change during a socket's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    cgroup_id: u64,
+    opened: Option<Ktime>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    tgid: u32,
+}
+
+impl Socket {
+    fn new(info: &SocketInfo) -> Self {
+        Self {
+            cgroup_id: info.cgroup_id,
+            opened: (info.open_ktime_ns != 0).then_some(info.open_ktime_ns),
+            local: address(info.saddr, info.sport),
+            remote: address(info.daddr, info.dport),
+            tgid: info.tgid,
+        }
+    }
+}
+
+fn exchange(record: &ExchangeRecord, side: Side, socket: &Socket, http: Http) -> Exchange {
     let payload = match record.payload {
         PAYLOAD_HTTP => Payload::Http,
         PAYLOAD_TLS => Payload::Tls,
         _ => Payload::Other,
     };
-    let response = record
-        .response_prefix
-        .get(..usize::from(record.response_prefix_len));
     // Hello and finished come before the first request of a TLS connection.
     let first = if payload == Payload::Tls { 2 } else { 0 };
     let flag = |bit: u16| record.flags & bit != 0;
-    Ok(Exchange {
+    Exchange {
         cookie: record.sock_cookie,
-        cgroup_id: record.cgroup_id,
+        cgroup_id: socket.cgroup_id,
         side,
         payload,
-        local: address(record.saddr, record.sport),
-        remote: address(record.daddr, record.dport),
-        opened: (record.index <= first && record.open_ktime_ns != 0).then_some(record.open_ktime_ns),
+        local: socket.local,
+        remote: socket.remote,
+        opened: socket.opened.filter(|_| record.index <= first),
         request_first: record.request_first_ktime_ns,
         response_first: record.response_first_ktime_ns,
         read: (record.read_ktime_ns != 0).then_some(record.read_ktime_ns),
         request_seq: record.request_seq,
-        request_bytes: record.request_bytes,
-        tgid: record.tgid,
+        tgid: socket.tgid,
         read_tid: record.read_tid,
         write_tid: record.write_tid,
         srtt_us: record.srtt_us,
@@ -183,8 +216,9 @@ fn from_record(record: &ExchangeRecord, prefix: &[u8]) -> Result<Exchange, Decod
         handshake: flag(FLAG_HANDSHAKE),
         after_handshake: flag(FLAG_AFTER_HANDSHAKE),
         no_response: flag(FLAG_NO_RESPONSE) || record.response_first_ktime_ns == 0,
-        http: crate::http_head::parse(prefix, response.unwrap_or_default()),
-    })
+        retransmit: flag(FLAG_RETRANSMIT),
+        http,
+    }
 }
 
 fn address(bytes: [u8; 16], port: u16) -> SocketAddr {

@@ -109,10 +109,21 @@ impl Join {
         let key = (exchange.client(), exchange.request_seq);
         let side = exchange.side;
         let probe = exchange.http.probe || role == Role::ProxyAdmin;
-        let id = self.nodes.insert(Node { exchange, role, peer: None, through: None, probe });
+        let id = self.nodes.insert(Node {
+            exchange,
+            role,
+            peer: None,
+            through: None,
+            probe,
+        });
         match self.ends.get(&key).copied() {
             // The same end twice is a reused port and sequence number: the older one is done.
-            Some(other) if self.nodes.get(other).is_some_and(|n| n.exchange.side != side) => {
+            Some(other)
+                if self
+                    .nodes
+                    .get(other)
+                    .is_some_and(|n| n.exchange.side != side) =>
+            {
                 self.ends.remove(&key);
                 if let Some(node) = self.nodes.get_mut(other) {
                     node.peer = Some(id);
@@ -131,7 +142,9 @@ impl Join {
 
     /// Puts a sidecar's exchange to its worker.
     fn enlist(&mut self, id: Id) {
-        let Some(node) = self.nodes.get(id) else { return };
+        let Some(node) = self.nodes.get(id) else {
+            return;
+        };
         let Some(lane) = node.role.lane() else { return };
         let exchange = &node.exchange;
         let worker = self.workers.entry((exchange.tid(), lane)).or_default();
@@ -152,9 +165,16 @@ impl Join {
 
     /// Pairs and tells everything that is old enough at `now`; `Ktime::MAX` tells all.
     pub fn advance(&mut self, now: Ktime, sink: &mut impl Sink) {
-        let pair_until = if now == Ktime::MAX { now } else { now.saturating_sub(self.config.hold_ns) };
-        let tell_until =
-            if now == Ktime::MAX { now } else { now.saturating_sub(2 * self.config.hold_ns) };
+        let pair_until = if now == Ktime::MAX {
+            now
+        } else {
+            now.saturating_sub(self.config.hold_ns)
+        };
+        let tell_until = if now == Ktime::MAX {
+            now
+        } else {
+            now.saturating_sub(2 * self.config.hold_ns)
+        };
         let nodes = &mut self.nodes;
         for worker in self.workers.values_mut() {
             worker.pair(pair_until, |downstream, upstream| {
@@ -240,7 +260,9 @@ impl Join {
     fn tell(&mut self, root: Id, sink: &mut impl Sink) {
         let members = self.members(root);
         let ids = || members.clone();
-        let probe = ids().filter_map(|id| self.nodes.get(id)).any(|node| node.probe);
+        let probe = ids()
+            .filter_map(|id| self.nodes.get(id))
+            .any(|node| node.probe);
         if !probe {
             let mut chain = Chain::default();
             for node in ids().filter_map(|id| self.nodes.get(id)) {
@@ -256,7 +278,9 @@ impl Join {
     }
 
     fn fate(&self, id: Id, probe: bool) -> (Fate, Method) {
-        let Some(node) = self.nodes.get(id) else { return (Fate::Unpaired, Method::None) };
+        let Some(node) = self.nodes.get(id) else {
+            return (Fate::Unpaired, Method::None);
+        };
         if probe {
             return (Fate::Probe, Method::None);
         }
@@ -268,7 +292,9 @@ impl Join {
     }
 
     fn forget(&mut self, id: Id) {
-        let Some(node) = self.nodes.remove(id) else { return };
+        let Some(node) = self.nodes.remove(id) else {
+            return;
+        };
         let key = (node.exchange.client(), node.exchange.request_seq);
         if self.ends.get(&key) == Some(&id) {
             self.ends.remove(&key);

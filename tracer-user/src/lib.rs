@@ -7,21 +7,22 @@ pub mod load;
 pub mod ring;
 
 // Pure stages: values in, values out, time as data.
+pub mod attribute;
+pub mod books;
+pub mod calls;
 pub mod decode;
 pub mod http_head;
-pub mod model;
-pub mod roles;
-pub mod pair;
 pub mod join;
-pub mod calls;
-pub mod attribute;
+pub mod model;
+pub mod pair;
 pub mod pipeline;
-pub mod books;
+pub mod roles;
+pub mod sockets;
 pub mod tracer;
 
 // What comes out.
-pub mod metrics;
 pub mod http;
+pub mod metrics;
 
 // Around it.
 pub mod cli;

@@ -148,7 +148,6 @@ impl Hooks {
             .override_global("READ_HOOK", &u8::from(btf.is_some()), true)
             .override_global("TASK_IN_SKB", &u8::from(task_in_skb), true)
             .override_global("HEADERS", &(options.headers as u8), true)
-            .override_global("WAKE_BYTES", &u64::from(options.ring_bytes / 4), true)
             .map_max_entries("EXCHANGES", options.ring_bytes)
             .load(OBJECT)
             .map_err(|source| LoadError::Object(Box::new(source)))?;

@@ -48,7 +48,10 @@ pub struct Worker<I> {
 
 impl<I> Default for Worker<I> {
     fn default() -> Self {
-        Self { downstream: VecDeque::new(), upstream: Vec::new() }
+        Self {
+            downstream: VecDeque::new(),
+            upstream: Vec::new(),
+        }
     }
 }
 
@@ -56,7 +59,9 @@ impl<I: Copy> Worker<I> {
     /// Adds a downstream exchange.
     pub fn add_downstream(&mut self, exchange: Downstream<I>) {
         // They complete in almost the order in which they began: the place is near the end.
-        let at = self.downstream.partition_point(|other| other.read <= exchange.read);
+        let at = self
+            .downstream
+            .partition_point(|other| other.read <= exchange.read);
         self.downstream.insert(at, exchange);
     }
 
@@ -111,7 +116,8 @@ impl<I: Copy> Worker<I> {
     /// Forgets what ended before `before`: it has no partner (Envoy answered by itself, or the
     /// other record was lost).
     pub fn expire(&mut self, before: Ktime) {
-        self.downstream.retain(|downstream| downstream.wrote >= before);
+        self.downstream
+            .retain(|downstream| downstream.wrote >= before);
         self.upstream.retain(|upstream| upstream.read >= before);
     }
 
@@ -146,8 +152,12 @@ impl<I: Copy> Worker<I> {
         for _ in 0..PASSES {
             let mut changed = false;
             for at in 0..pairs.len() {
-                let Some((_, rest)) = pairs.split_at_mut_checked(at) else { continue };
-                let Some((one, neighbours)) = rest.split_first_mut() else { continue };
+                let Some((_, rest)) = pairs.split_at_mut_checked(at) else {
+                    continue;
+                };
+                let Some((one, neighbours)) = rest.split_first_mut() else {
+                    continue;
+                };
                 for other in neighbours.iter_mut().take(NEIGHBOURS) {
                     let (Some(first), Some(second)) =
                         (self.downstream.get(one.1), self.downstream.get(other.1))

@@ -7,6 +7,7 @@ use crate::decode::{DecodeError, Exchange, RequestHead, decode};
 use crate::join::{Chain, Join, JoinConfig, Sink};
 use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
 use crate::roles::{Role, Roles};
+use crate::sockets::Sockets;
 
 /// How long an app's calls wait for the request that caused them, in hold times.
 const CALLS_HOLDS: u64 = 256;
@@ -21,6 +22,7 @@ pub trait Output {
 
 /// Decode → roles → join → attribute.
 pub struct Pipeline {
+    sockets: Sockets,
     roles: Roles,
     /// Containers whose process was already looked at.
     looked_at: HashSet<u64>,
@@ -35,6 +37,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(config: JoinConfig, identity: Box<dyn Identity>) -> Self {
         Self {
+            sockets: Sockets::default(),
             roles: Roles::default(),
             looked_at: HashSet::new(),
             join: Join::new(config),
@@ -49,7 +52,7 @@ impl Pipeline {
     /// # Errors
     /// [`DecodeError`]; the caller counts it, nothing else happens.
     pub fn take(&mut self, bytes: &[u8], output: &mut impl Output) -> Result<(), DecodeError> {
-        let exchange = decode(bytes)?;
+        let exchange = decode(bytes, &mut self.sockets)?;
         if let Some(fate) = settled(&exchange) {
             output.fate(fate, Method::None);
             return Ok(());
@@ -59,16 +62,25 @@ impl Pipeline {
         if role == Role::AppServer {
             self.attribute.note_server(&exchange);
         }
-        let mut stage = Stage { attribute: &mut self.attribute, identity: &mut *self.identity, output };
+        let mut stage = Stage {
+            attribute: &mut self.attribute,
+            identity: &mut *self.identity,
+            output,
+        };
         self.join.push(exchange, role, &mut stage);
         Ok(())
     }
 
     /// Tells everything that is old enough at `now`; `Ktime::MAX` tells all.
     pub fn advance(&mut self, now: Ktime, output: &mut impl Output) {
-        let mut stage = Stage { attribute: &mut self.attribute, identity: &mut *self.identity, output };
+        let mut stage = Stage {
+            attribute: &mut self.attribute,
+            identity: &mut *self.identity,
+            output,
+        };
         self.join.advance(now, &mut stage);
-        self.attribute.expire(now.saturating_sub(self.hold_ns.saturating_mul(CALLS_HOLDS)));
+        self.attribute
+            .expire(now.saturating_sub(self.hold_ns.saturating_mul(CALLS_HOLDS)));
     }
 
     /// Exchanges that wait for their partners.

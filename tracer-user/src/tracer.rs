@@ -39,7 +39,13 @@ impl Tracer {
     ) -> Result<Self, LoadError> {
         let (hooks, ring) = Hooks::attach(options)?;
         let pipeline = Pipeline::new(join, identity);
-        Ok(Self { hooks, ring, pipeline, books: Books::default(), recorder: None })
+        Ok(Self {
+            hooks,
+            ring,
+            pipeline,
+            books: Books::default(),
+            recorder: None,
+        })
     }
 
     /// Writes every raw record to `recorder`, each after its length as a little-endian u32.
@@ -52,7 +58,13 @@ impl Tracer {
     /// # Errors
     /// When the recorder fails; the records of the batch are settled all the same.
     pub fn drain(&mut self, requests: &mut impl Requests) -> io::Result<bool> {
-        let Self { ring, pipeline, books, recorder, .. } = self;
+        let Self {
+            ring,
+            pipeline,
+            books,
+            recorder,
+            ..
+        } = self;
         let mut recorded = Ok(());
         let more = ring::drain(ring, |bytes| {
             books.received += 1;
@@ -71,7 +83,13 @@ impl Tracer {
 
     /// Settles what is old enough at `now` (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) {
-        self.pipeline.advance(now, &mut Settle { books: &mut self.books, requests });
+        self.pipeline.advance(
+            now,
+            &mut Settle {
+                books: &mut self.books,
+                requests,
+            },
+        );
     }
 
     /// Detaches, takes the last records and settles everything; the books are then final.

@@ -19,7 +19,8 @@ mod toolchain;
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = FIRST_STEPS
 )]
 struct Cli {
     #[command(subcommand)]
