@@ -2,8 +2,10 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
+use aya_log_ebpf::warn;
 use tracer_common::{LOSS_SLOTS, Loss};
 
 /// Key: `Loss` as an index. Size: its slots. Never full; per CPU so that no atomic is needed.
@@ -20,10 +22,11 @@ pub(crate) fn count(loss: Loss) {
     }
 }
 
-/// Counts the reason of a failed hook.
+/// Counts the reason of a failed hook, and tells it where diagnostics are on.
 #[inline(always)]
-pub(crate) fn count_error(result: Result<(), Loss>) {
+pub(crate) fn count_error(ctx: &impl EbpfContext, result: Result<(), Loss>) {
     if let Err(loss) = result {
         count(loss);
+        warn!(ctx, "loss {}", loss as u32);
     }
 }

@@ -35,21 +35,21 @@ const PASS: i32 = 1;
 /// waited for the congestion window, which leave in softirq.
 #[cgroup_skb(egress)]
 pub fn hoptrace_egress(ctx: SkBuffContext) -> i32 {
-    loss::count_error(turn::on_segment(&ctx, turn::Direction::Egress));
+    loss::count_error(&ctx, turn::on_segment(&ctx, turn::Direction::Egress));
     PASS
 }
 
 /// Payload arrives at a socket. Runs in softirq: `current` is a stranger.
 #[cgroup_skb(ingress)]
 pub fn hoptrace_ingress(ctx: SkBuffContext) -> i32 {
-    loss::count_error(turn::on_segment(&ctx, turn::Direction::Ingress));
+    loss::count_error(&ctx, turn::on_segment(&ctx, turn::Direction::Ingress));
     PASS
 }
 
 /// A thread copied data out of a socket (`tcp_rcv_space_adjust` in net/ipv4/tcp_input.c).
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn hoptrace_read(ctx: BtfTracePointContext) -> i32 {
-    loss::count_error(turn::on_read(ctx.arg(0)));
+    loss::count_error(&ctx, turn::on_read(ctx.arg(0)));
     0
 }
 
@@ -58,7 +58,7 @@ pub fn hoptrace_read(ctx: BtfTracePointContext) -> i32 {
 pub fn hoptrace_close(ctx: BtfTracePointContext) -> i32 {
     const TCP_CLOSE: i32 = 7;
     if ctx.arg::<i32>(2) == TCP_CLOSE {
-        loss::count_error(turn::on_close(ctx.arg(0)));
+        loss::count_error(&ctx, turn::on_close(ctx.arg(0)));
     }
     0
 }

@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SkBuffContext;
+use aya_log_ebpf::debug;
 use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
 use tracer_common::{ExchangeRecord, Heads, Loss, SocketInfo};
 
@@ -117,6 +118,15 @@ pub(crate) fn create<'a>(
     if server && keeps_headers(&state.info) {
         state.record.control |= KEEP_HEADERS;
     }
+    debug!(
+        ctx,
+        "socket {} side {} ports {} {} cgroup {}",
+        state.record.sock_cookie,
+        state.record.side,
+        state.info.sport,
+        state.info.dport,
+        state.info.cgroup_id
+    );
     Ok(Some(state))
 }
 

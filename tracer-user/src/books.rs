@@ -18,6 +18,8 @@ pub struct Books {
     pub received: u64,
     /// Records that could not be decoded.
     pub parse_error: u64,
+    /// Records of sockets whose introduction was lost.
+    pub unknown_socket: u64,
     /// Exchanges that still wait for their partners.
     pub pending: u64,
     /// Exchanges settled, by fate and method.
@@ -69,7 +71,14 @@ impl Books {
     #[must_use]
     pub fn balance(&self) -> bool {
         self.completed == self.ring_full + self.received
-            && self.received == self.parse_error + self.settled() + self.pending
+            && self.received
+                == self.parse_error + self.unknown_socket + self.settled() + self.pending
+    }
+
+    /// Exchanges whose record was lost on the way, for whatever reason.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.ring_full + self.parse_error + self.unknown_socket + self.fate(Fate::Evicted)
     }
 }
 
@@ -77,8 +86,13 @@ impl fmt::Display for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "completed={} received={} ring_full={} parse_error={} pending={}",
-            self.completed, self.received, self.ring_full, self.parse_error, self.pending
+            "completed={} received={} ring_full={} parse_error={} unknown_socket={} pending={}",
+            self.completed,
+            self.received,
+            self.ring_full,
+            self.parse_error,
+            self.unknown_socket,
+            self.pending
         )?;
         for (fate, method, count) in self.counts().filter(|(_, _, count)| *count > 0) {
             write!(f, " {}", fate.as_str())?;

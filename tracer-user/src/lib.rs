@@ -25,6 +25,7 @@ pub mod http;
 pub mod metrics;
 
 // Around it.
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod doctor;

@@ -14,6 +14,7 @@ use aya::programs::{
 };
 use aya::sys::is_helper_supported;
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use tracer_common::Loss;
 
 /// The kernel side, built by `cargo xtask build-ebpf`.
@@ -61,13 +62,17 @@ pub struct LoadOptions {
     pub read_hook: ReadHook,
     /// Header policy.
     pub headers: Headers,
+    /// What the eBPF programs log: 0 nothing, 1 errors, up to 4 everything (`aya_log::Level`).
+    pub log_level: u8,
 }
 
 /// The attached hooks. Dropping it detaches them.
 pub struct Hooks {
     ebpf: Ebpf,
     losses: PerCpuArray<MapData, u64>,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
     read_hook: bool,
+    task_in_skb: bool,
 }
 
 /// What can go wrong before the first packet.
@@ -104,6 +109,9 @@ pub enum LoadError {
     /// The object lacks something: it was built from other sources.
     #[error("the eBPF object has no {0}: build it again with `cargo xtask build-ebpf`")]
     Missing(&'static str),
+    /// The ring of the log.
+    #[error("cannot read what the eBPF programs log: leave --bpf-log off")]
+    Log(#[source] aya_log::Error),
     /// A map.
     #[error("cannot open eBPF map {name}")]
     Map {
@@ -148,9 +156,16 @@ impl Hooks {
             .override_global("READ_HOOK", &u8::from(btf.is_some()), true)
             .override_global("TASK_IN_SKB", &u8::from(task_in_skb), true)
             .override_global("HEADERS", &(options.headers as u8), true)
+            .override_global(aya_log::LEVEL, &options.log_level, true)
             .map_max_entries("EXCHANGES", options.ring_bytes)
+            // Its own ring, so that diagnostics never push out records.
+            .map_max_entries("AYA_LOGS", log_ring_bytes(options.log_level))
             .load(OBJECT)
             .map_err(|source| LoadError::Object(Box::new(source)))?;
+        let log = match options.log_level {
+            0 => None,
+            _ => Some(EbpfLogger::init(&mut ebpf).map_err(LoadError::Log)?),
+        };
         let losses = ebpf
             .take_map("LOSSES")
             .ok_or(LoadError::Missing("map LOSSES"))?;
@@ -185,16 +200,36 @@ impl Hooks {
             Self {
                 ebpf,
                 losses,
+                log,
                 read_hook: btf.is_some(),
+                task_in_skb,
             },
             ring,
         ))
     }
 
-    /// Whether reads are seen.
+    /// What this kernel or configuration lacks, each with what is lost by it.
+    pub fn degraded(&self) -> impl Iterator<Item = &'static str> {
+        let reads = (!self.read_hook).then_some(
+            "no read hook (no BTF, or switched off): hops are not split into queue and processing",
+        );
+        let threads = (!self.task_in_skb).then_some(
+            "no thread id in cgroup_skb before Linux 6.16: pairing through Envoy is less exact",
+        );
+        reads.into_iter().chain(threads)
+    }
+
+    /// Whether the counters can be read with the capabilities of the calling thread.
     #[must_use]
-    pub const fn read_hook(&self) -> bool {
-        self.read_hook
+    pub fn readable(&self) -> bool {
+        self.losses.get(&(Loss::Completed as u32), 0).is_ok()
+    }
+
+    /// Hands what the eBPF programs logged to the `log` crate's logger.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Counter of one loss reason, summed over the CPUs. Unreadable counts as 0: the descriptor is
@@ -241,6 +276,11 @@ impl Hooks {
         };
         PROGRAMS.into_iter().filter_map(cost).collect()
     }
+}
+
+/// A page when nothing is logged: the map is there all the same.
+fn log_ring_bytes(level: u8) -> u32 {
+    if level == 0 { 4096 } else { 1 << 18 }
 }
 
 fn attach_tracepoint(

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use tracer_user::cli::{Cli, Command};
 use tracer_user::config::{AgentArgs, Config, Resolved};
-use tracer_user::{doctor, logging};
+use tracer_user::{agent, doctor, logging};
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -46,7 +46,8 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
 fn run_agent(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {
     let Resolved { config, .. } = Config::resolve(args, matches)?;
     logging::init(&config.log, config.log_format)?;
-    anyhow::bail!("this build has no agent")
+    agent::run(&config)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_config(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {

@@ -14,7 +14,8 @@ use names::Family;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Counter, CounterVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use std::time::{Duration, Instant};
 use tracer_common::Loss;
@@ -48,6 +49,7 @@ pub struct Metrics {
     /// Children of `exchanges` by fate and method, so that counting looks nothing up.
     exchange: Vec<[Option<IntCounter>; Method::ALL.len()]>,
     records: IntCounter,
+    pending: IntGauge,
     lost: IntCounterVec,
     capped: IntCounter,
     bpf_run_seconds: CounterVec,
@@ -73,6 +75,10 @@ impl Metrics {
             exchanges: int_counters(&registry, names::EXCHANGES)?,
             exchange: vec![[const { None }; Method::ALL.len()]; Fate::ALL.len()],
             records: int_counter(&registry, names::RECORDS)?,
+            pending: {
+                let gauge = IntGauge::with_opts(options(names::PENDING))?;
+                register(&registry, gauge)?
+            },
             lost: int_counters(&registry, names::RECORDS_LOST)?,
             capped: int_counter(&registry, names::LABEL_SETS_CAPPED)?,
             bpf_run_seconds: {
@@ -152,6 +158,12 @@ impl Metrics {
     /// Sets how many exchange records the kernel side completed since the start.
     pub fn set_completed(&mut self, total: u64) {
         raise(&self.records, total);
+    }
+
+    /// Sets how many exchanges wait for their neighbours.
+    pub fn set_pending(&self, exchanges: u64) {
+        self.pending
+            .set(i64::try_from(exchanges).unwrap_or(i64::MAX));
     }
 
     /// Sets the kernel's accounting of one of our programs since the start.

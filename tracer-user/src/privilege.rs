@@ -90,6 +90,16 @@ pub fn effective() -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Whether `work` succeeds without any capability; tried in a thread of its own.
+pub fn works_without_any(work: impl Fn() -> bool + Sync) -> bool {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| drop_all().is_ok() && work())
+            .join()
+            .unwrap_or(false)
+    })
+}
+
 /// Empties every capability set of the calling thread for good, and looks that they are empty.
 ///
 /// Capabilities belong to threads (capabilities(7)): call it before any other thread is started;
@@ -98,6 +108,14 @@ pub fn effective() -> Vec<String> {
 /// # Errors
 /// When the kernel refuses, or a set is not empty afterwards.
 pub fn drop_all() -> Result<Dropped, PrivilegeError> {
+    drop_all_but(None)
+}
+
+/// The same, but one capability may stay effective and permitted.
+///
+/// # Errors
+/// As [`drop_all`].
+pub fn drop_all_but(keep: Option<Capability>) -> Result<Dropped, PrivilegeError> {
     forbid_new_privileges()?;
     // The bounding set first: dropping it takes CAP_SETPCAP, which is gone with the others.
     let bounding = if has(Capability::CAP_SETPCAP) {
@@ -106,12 +124,16 @@ pub fn drop_all() -> Result<Dropped, PrivilegeError> {
     } else {
         Dropped::AllButBounding
     };
+    let kept = |set| match (set, keep) {
+        (CapSet::Effective | CapSet::Permitted, Some(keep)) => CapsHashSet::from([keep]),
+        _ => CapsHashSet::new(),
+    };
     for (set, name) in SETS {
-        caps::clear(None, set).map_err(refused("drop", name))?;
+        caps::set(None, set, &kept(set)).map_err(refused("drop", name))?;
     }
     for (set, name) in SETS {
         let left = read(set, name)?;
-        if !left.is_empty() {
+        if left != kept(set) {
             return Err(PrivilegeError::Kept {
                 set: name,
                 left: names(&left).join(", "),

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use aya::maps::{MapData, RingBuf};
 
 use crate::books::Books;
+use crate::decode::DecodeError;
 use crate::join::{Chain, JoinConfig};
 use crate::load::{Hooks, LoadError, LoadOptions};
 use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
@@ -53,6 +54,16 @@ impl Tracer {
         self.recorder = Some(recorder);
     }
 
+    /// Stops writing raw records; what was written stays.
+    pub fn stop_recording(&mut self) {
+        self.recorder = None;
+    }
+
+    /// Hands what the eBPF programs logged to the agent's log.
+    pub fn flush_log(&mut self) {
+        self.hooks.flush_log();
+    }
+
     /// Takes up to [`ring::BATCH`] records; true when more may be waiting.
     ///
     /// # Errors
@@ -74,8 +85,10 @@ impl Tracer {
                 recorded = write_record(recorder, bytes);
             }
             let mut settle = Settle { books, requests };
-            if pipeline.take(bytes, &mut settle).is_err() {
-                settle.books.parse_error += 1;
+            match pipeline.take(bytes, &mut settle) {
+                Ok(()) => {}
+                Err(DecodeError::UnknownSocket(_)) => settle.books.unknown_socket += 1,
+                Err(_) => settle.books.parse_error += 1,
             }
         });
         recorded.map(|()| more)
@@ -117,14 +130,6 @@ impl Tracer {
     #[must_use]
     pub const fn hooks(&self) -> &Hooks {
         &self.hooks
-    }
-}
-
-impl std::os::fd::AsRawFd for Tracer {
-    /// Readable when the ring passed its wake level.
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        use std::os::fd::AsFd;
-        self.ring.as_fd().as_raw_fd()
     }
 }
 

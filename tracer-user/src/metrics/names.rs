@@ -31,6 +31,12 @@ pub const RECORDS: Family = Family {
     help: "Exchange records completed by the kernel side, delivered or not: the other side of the books.",
     labels: &[],
 };
+/// Exchanges between the two.
+pub const PENDING: Family = Family {
+    name: "hoptrace_exchanges_pending",
+    help: "Exchanges that wait for their neighbours: records minus lost minus exchanges.",
+    labels: &[],
+};
 /// What was lost, by reason.
 pub const RECORDS_LOST: Family = Family {
     name: "hoptrace_records_lost_total",
@@ -63,7 +69,7 @@ pub const BUILD_INFO: Family = Family {
 };
 
 /// Losses counted by the agent itself, beside the kernel side's `tracer_common::Loss`.
-pub const AGENT_LOSS_REASONS: &[&str] = &["parse_error"];
+pub const AGENT_LOSS_REASONS: &[&str] = &["parse_error", "unknown_socket"];
 
 /// Value of every workload label once the cap on label sets is reached.
 pub const OTHER: &str = "other";

@@ -1,0 +1,357 @@
+//! The running agent: the only module that knows all stages, the clock and the outside.
+//!
+//! One thread does everything. It polls the ring (a wake-up for each record would cost the observed
+//! node fifty times what the record does), lets scrapes in between batches, and owns every table.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+use tracer_common::Loss;
+
+use crate::books::Books;
+use crate::config::{self, Config};
+use crate::http::{self, Exposition, HttpError};
+use crate::identity::{self, IdentityError, IdentityOptions};
+use crate::join::{Chain, JoinConfig};
+use crate::load::{self, LoadError, LoadOptions};
+use crate::metrics::{Metrics, MetricsError};
+use crate::model::{Fate, RequestTimes};
+use crate::mounts::MountsError;
+use crate::privilege::{self, Capability, Dropped, PrivilegeError};
+use crate::tracer::{Requests, Tracer, monotonic_now};
+
+/// How often the log tells what was traced, and idle label sets are looked for.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A capability is missing, or does not go.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// The cgroup root.
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    /// The static file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The address.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The hooks.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The kernel's accounting.
+    #[error("cannot switch on bpf_stats: CAP_SYS_ADMIN is needed, or leave it off")]
+    Stats(#[source] aya::sys::SyscallError),
+    /// The file for raw records.
+    #[error("cannot write raw records to {path}: choose a writable file with --record")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime or its signals.
+    #[error("cannot {step}")]
+    Runtime {
+        /// What was tried.
+        step: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs until SIGINT or SIGTERM, then takes the last records and detaches.
+///
+/// # Errors
+/// [`AgentError`]; nothing stays attached then.
+pub fn run(config: &Config) -> Result<(), AgentError> {
+    // One thread: capabilities belong to threads, and they are dropped before any other begins.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| AgentError::Runtime {
+            step: "start the runtime",
+            source,
+        })?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<(), AgentError> {
+    let runtime = |step| move |source| AgentError::Runtime { step, source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("listen for SIGINT"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(runtime("listen for SIGTERM"))?;
+    let listener = http::bind(config.listen).await?;
+    let core = Arc::new(Mutex::new(Core::start(config)?));
+    tracing::info!(address = %config.listen, "serving /metrics, /healthz and /readyz");
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let exposition = Arc::new(Shared(Arc::clone(&core)));
+    let served = tokio::spawn(http::serve(listener, exposition, async {
+        // A dropped sender is as good a reason to stop.
+        let _ = stopped.await;
+    }));
+    tokio::select! {
+        () = poll(&core, config) => {}
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+    }
+    lock(&core).finish();
+    let _ = stop.send(());
+    if let Err(error) = served.await {
+        tracing::warn!(%error, "the HTTP side ended badly");
+    }
+    Ok(())
+}
+
+/// Drains the ring now and then, for ever.
+async fn poll(core: &Mutex<Core>, config: &Config) {
+    let mut tick = tokio::time::interval(config.poll_interval.get());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = Instant::now();
+    loop {
+        tick.tick().await;
+        // Each batch is bounded, so that a scrape waits for one batch at most.
+        while lock(core).drain() {
+            tokio::task::yield_now().await;
+        }
+        let mut core = lock(core);
+        core.settle();
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
+            core.report();
+        }
+    }
+}
+
+/// The lock is never held across a panic that the process survives.
+fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything the thread owns.
+struct Core {
+    tracer: Tracer,
+    metrics: Metrics,
+    series_ttl: Duration,
+    /// What the last report told.
+    told: Books,
+    finished: bool,
+    /// The kernel accounts run times while this is open.
+    stats: Option<OwnedFd>,
+}
+
+impl Core {
+    /// Attaches the hooks and drops the capabilities.
+    fn start(config: &Config) -> Result<Self, AgentError> {
+        privilege::require(&needed(config))?;
+        let options = load_options(config)?;
+        let identity = identity::from_spec(&config.identity, &IdentityOptions::new(config)?)?;
+        let metrics = Metrics::new(&config.metrics())?;
+        let recorder = config.record.as_ref().map(recorder).transpose()?;
+        let stats = config
+            .bpf_stats
+            .then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime))
+            .transpose()
+            .map_err(AgentError::Stats)?;
+        let join = JoinConfig {
+            hold_ns: u64::try_from(config.hold.get().as_nanos()).unwrap_or(u64::MAX / 4),
+            max_pending: config.max_pending.get(),
+        };
+        let mut tracer = Tracer::start(&options, join, identity)?;
+        if let Some(recorder) = recorder {
+            tracer.record_to(recorder);
+        }
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            cgroup_root = %options.cgroup_root.display(),
+            "hooks attached"
+        );
+        for missing in tracer.hooks().degraded() {
+            tracing::warn!("{missing}");
+        }
+        if !config.keep_caps {
+            drop_capabilities(&tracer)?;
+        }
+        Ok(Self {
+            tracer,
+            metrics,
+            series_ttl: config.series_ttl.get(),
+            told: Books::default(),
+            finished: false,
+            stats,
+        })
+    }
+
+    /// Takes one batch; true when more may be waiting.
+    fn drain(&mut self) -> bool {
+        match self.tracer.drain(&mut self.metrics) {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::error!(%error, "raw records are not recorded any more");
+                self.tracer.stop_recording();
+                true
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.tracer.advance(monotonic_now(), &mut self.metrics);
+        self.tracer.flush_log();
+    }
+
+    /// Once a minute: what was traced, and loudly what was lost.
+    fn report(&mut self) {
+        self.metrics.expire_idle(Instant::now(), self.series_ttl);
+        let books = self.tracer.books();
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        let lost = since(books.lost(), self.told.lost());
+        let unpaired = since(books.fate(Fate::Unpaired), self.told.fate(Fate::Unpaired));
+        let exchanges = since(books.completed, self.told.completed);
+        if lost > 0 {
+            tracing::warn!(
+                exchanges,
+                lost,
+                unpaired,
+                "exchanges were lost in the last minute: raise --ring-size, or give the agent more CPU"
+            );
+        } else {
+            tracing::info!(exchanges, lost, unpaired, "traced in the last minute");
+        }
+        self.told = books;
+    }
+
+    fn finish(&mut self) {
+        self.update();
+        match self.tracer.finish(&mut self.metrics) {
+            Ok(books) => tracing::info!(balanced = books.balance(), "detached: {books}"),
+            Err(error) => tracing::error!(%error, "the last raw records are not recorded"),
+        }
+        self.finished = true;
+        self.update();
+        self.stats = None;
+    }
+
+    /// Brings the counters up to date.
+    fn update(&mut self) {
+        let Self {
+            tracer, metrics, ..
+        } = self;
+        let books = tracer.books();
+        for (fate, method, total) in books.counts() {
+            metrics.set_exchanges(fate, method, total);
+        }
+        metrics.set_completed(books.completed);
+        metrics.set_pending(books.pending);
+        metrics.set_lost("parse_error", books.parse_error);
+        metrics.set_lost("unknown_socket", books.unknown_socket);
+        for loss in Loss::ALL
+            .into_iter()
+            .filter(|&loss| loss != Loss::Completed)
+        {
+            metrics.set_lost(loss.reason(), tracer.hooks().lost(loss));
+        }
+        if self.stats.is_some() {
+            for (program, cost) in tracer.hooks().costs() {
+                let seconds = Duration::from_nanos(cost.run_time_ns).as_secs_f64();
+                metrics.set_bpf(program, seconds, cost.runs);
+            }
+        }
+    }
+}
+
+impl Requests for Metrics {
+    fn request(&mut self, _chain: &Chain<'_>, times: &RequestTimes) {
+        self.observe(times);
+    }
+}
+
+/// The core as the HTTP side sees it.
+struct Shared(Arc<Mutex<Core>>);
+
+impl Exposition for Shared {
+    fn metrics(&self) -> String {
+        let mut core = lock(&self.0);
+        core.update();
+        core.metrics.encode()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if lock(&self.0).finished {
+            Err("stopping: the hooks are detached".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What this configuration needs, and what for.
+fn needed(config: &Config) -> Vec<(Capability, &'static str)> {
+    // It stands for both on kernels before 5.8, and still does.
+    let admin = privilege::has(Capability::CAP_SYS_ADMIN);
+    let mut needed = vec![(
+        Capability::CAP_NET_ADMIN,
+        "attaching to the sockets of a cgroup",
+    )];
+    if !admin {
+        needed.push((Capability::CAP_BPF, "loading eBPF programs"));
+        // The verifier lets cgroup programs compare packet pointers with it only.
+        needed.push((Capability::CAP_PERFMON, "loading tracing programs"));
+    }
+    if config.bpf_stats {
+        needed.push((Capability::CAP_SYS_ADMIN, "--bpf-stats"));
+    }
+    needed
+}
+
+fn load_options(config: &Config) -> Result<LoadOptions, AgentError> {
+    Ok(LoadOptions {
+        cgroup_root: config.cgroup_root()?,
+        ring_bytes: config.ring_size.get(),
+        read_hook: match config.read_hook {
+            config::ReadHook::Auto => load::ReadHook::Auto,
+            config::ReadHook::TpBtf => load::ReadHook::Required,
+            config::ReadHook::Off => load::ReadHook::Off,
+        },
+        headers: match config.headers {
+            config::Headers::AppLegs => load::Headers::AppLegs,
+            config::Headers::Loopback => load::Headers::Loopback,
+            config::Headers::Off => load::Headers::Off,
+        },
+        log_level: config.bpf_log as u8,
+    })
+}
+
+fn recorder(path: &PathBuf) -> Result<Box<dyn io::Write + Send>, AgentError> {
+    let file = File::create(path).map_err(|source| AgentError::Record {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(Box::new(BufWriter::new(file)))
+}
+
+/// From 5.19 on the descriptors suffice; older kernels ask for CAP_BPF at every look into a map.
+fn drop_capabilities(tracer: &Tracer) -> Result<(), PrivilegeError> {
+    let hooks = tracer.hooks();
+    let works = privilege::works_without_any(|| hooks.readable());
+    let keep = (!works).then_some(Capability::CAP_BPF);
+    let dropped = privilege::drop_all_but(keep)?;
+    match (keep, dropped) {
+        (Some(kept), _) => tracing::warn!(%kept, "kept: this kernel needs it to read maps"),
+        (None, Dropped::Everything) => tracing::info!("every capability dropped"),
+        (None, Dropped::AllButBounding) => {
+            tracing::info!("every capability dropped; no_new_privs guards the bounding set");
+        }
+    }
+    Ok(())
+}
