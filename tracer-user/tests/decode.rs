@@ -1,0 +1,148 @@
+//! Decode is total: any bytes give an exchange or a named error.
+#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+
+use proptest::prelude::*;
+use tracer_common::record::{ANNOUNCED_LEN, HEADS_LEN, PAYLOAD_HTTP, SHORT_LEN, SIDE_SERVER};
+use tracer_common::{
+    ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo,
+};
+use tracer_user::decode::{DecodeError, Exchange, RequestHead, Side, decode};
+use tracer_user::sockets::Sockets;
+use zerocopy::{FromZeros, IntoBytes};
+
+const REQUEST: &[u8] = b"GET /capitols HTTP/1.1\r\nhost: info\r\nx-request-id: 7f\r\n\r\n";
+const RESPONSE: &[u8; RESPONSE_PREFIX_LEN] = b"HTTP/1.1 404 Not";
+
+/// A record as the kernel side writes it: with everything, or cut after one of its parts.
+fn record(len: usize) -> Vec<u8> {
+    let mut record = ExchangeRecord::new_zeroed();
+    record.side = SIDE_SERVER;
+    record.payload = PAYLOAD_HTTP;
+    record.sock_cookie = 7;
+    record.request_first_ktime_ns = 1_000;
+    record.read_ktime_ns = 2_000;
+    record.response_first_ktime_ns = 3_000;
+    let mut info = SocketInfo::new_zeroed();
+    info.cgroup_id = 42;
+    info.saddr = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+    info.sport = 8080;
+    let mut heads = Heads::new_zeroed();
+    if len > ANNOUNCED_LEN {
+        record.request_prefix_len = u16::try_from(REQUEST.len()).unwrap();
+        record.response_prefix_len = u8::try_from(RESPONSE.len()).unwrap();
+        heads.response = *RESPONSE;
+        heads.request[..REQUEST.len()].copy_from_slice(REQUEST);
+    }
+    let mut bytes = record.as_bytes().to_vec();
+    bytes.extend_from_slice(info.as_bytes());
+    bytes.extend_from_slice(heads.as_bytes());
+    bytes.truncate(len);
+    bytes
+}
+
+/// A record with plaintext heads, as long as the kernel side makes it.
+fn whole() -> Vec<u8> {
+    record(HEADS_LEN + REQUEST.len())
+}
+
+fn fresh(bytes: &[u8]) -> Result<Exchange, DecodeError> {
+    decode(bytes, &mut Sockets::default())
+}
+
+#[test]
+fn every_part_is_read() {
+    let exchange = fresh(&whole()).unwrap();
+    assert_eq!(exchange.side, Side::Server);
+    assert_eq!((exchange.cookie, exchange.cgroup_id), (7, 42));
+    assert_eq!(exchange.local.to_string(), "10.0.0.1:8080");
+    assert_eq!(exchange.read, Some(2_000));
+    assert_eq!(exchange.http.request, RequestHead::Http1);
+    assert_eq!(exchange.http.status, 404);
+    assert_ne!(exchange.http.request_id, 0);
+}
+
+#[test]
+fn a_socket_introduces_itself_once() {
+    let mut sockets = Sockets::default();
+    assert_eq!(
+        decode(&record(SHORT_LEN), &mut sockets),
+        Err(DecodeError::UnknownSocket(7))
+    );
+    let introduced = decode(&record(ANNOUNCED_LEN), &mut sockets).unwrap();
+    let later = decode(&record(SHORT_LEN), &mut sockets).unwrap();
+    assert_eq!(introduced, later);
+}
+
+#[test]
+fn sockets_in_use_outlive_those_that_are_silent() {
+    let mut sockets = Sockets::new(4);
+    let mut bytes = record(ANNOUNCED_LEN);
+    let cookie = std::mem::offset_of!(ExchangeRecord, sock_cookie);
+    for other in 100..200_u64 {
+        decode(&record(ANNOUNCED_LEN)[..SHORT_LEN], &mut sockets).ok();
+        bytes[cookie..cookie + 8].copy_from_slice(&other.to_ne_bytes());
+        decode(&bytes, &mut sockets).unwrap();
+        if other == 100 {
+            decode(&record(ANNOUNCED_LEN), &mut sockets).unwrap();
+        }
+    }
+    assert!(sockets.find(7).is_some());
+    assert!(sockets.find(100).is_none());
+}
+
+#[test]
+fn every_truncation_is_a_named_error_or_a_shorter_record() {
+    let whole = whole();
+    for len in 0..whole.len() {
+        let cut = fresh(&whole[..len]);
+        let expected = match len {
+            // Only the record itself: the socket was never introduced.
+            SHORT_LEN => Err(DecodeError::UnknownSocket(7)),
+            // The heads are missing, the prefix lengths still tell of them.
+            ANNOUNCED_LEN => fresh(&record(ANNOUNCED_LEN)),
+            _ => Err(DecodeError::Short(len)),
+        };
+        assert_eq!(cut, expected, "{len} bytes");
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        let mut sockets = Sockets::default();
+        let _ = decode(&bytes, &mut sockets);
+        let _ = decode(&bytes, &mut sockets);
+    }
+
+    #[test]
+    fn a_changed_byte_never_panics(at in 0..HEADS_LEN + REQUEST.len(), byte: u8) {
+        let mut bytes = whole();
+        bytes[at] = byte;
+        let _ = fresh(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_heads_are_exchanges(
+        request in prop::collection::vec(any::<u8>(), 1..=REQUEST_PREFIX_LEN),
+        response: [u8; RESPONSE_PREFIX_LEN],
+    ) {
+        let mut bytes = record(HEADS_LEN + REQUEST_PREFIX_LEN);
+        let prefix = std::mem::offset_of!(ExchangeRecord, request_prefix_len);
+        let len = u16::try_from(request.len()).unwrap();
+        bytes[prefix..prefix + 2].copy_from_slice(&len.to_ne_bytes());
+        bytes[ANNOUNCED_LEN..HEADS_LEN].copy_from_slice(&response);
+        bytes.truncate(HEADS_LEN);
+        bytes.extend_from_slice(&request);
+        let exchange = fresh(&bytes).unwrap();
+        prop_assert!(exchange.http.status < 1000);
+        if !request.is_ascii() && request.starts_with(b"GET ") {
+            prop_assert!(exchange.http.request != RequestHead::Absent);
+        }
+    }
+
+    #[test]
+    fn malformed_requests_are_named(line in "(GET|POST|PUT) [\\x01-\\x1f]{1,9}.{0,40}") {
+        let http = tracer_user::http_head::parse(line.as_bytes(), b"");
+        prop_assert!(matches!(http.request, RequestHead::Malformed | RequestHead::Http1));
+    }
+}
