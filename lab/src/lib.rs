@@ -1,4 +1,40 @@
 //! The lab mesh: network namespaces as pods, real Envoy sidecars, the article's services, load.
 
+mod access;
+mod address;
+mod build;
 pub mod capitol;
+mod certs;
+mod cgroup;
+mod containers;
+mod cpu;
+pub mod envoy;
+mod host;
+pub mod http;
+mod identity;
+mod lab;
 pub mod load;
+mod logs;
+pub mod netns;
+mod nginx;
+mod options;
+mod process;
+mod redirect;
+mod registry;
+mod run_load;
+pub mod signals;
+mod spawn;
+mod state;
+mod teardown;
+mod topology;
+mod wait;
+
+pub use access::{AccessDirection, AccessEntry};
+pub use cpu::StarveGuard;
+pub use lab::Lab;
+pub use options::LabOptions;
+pub use process::ProcessId;
+pub use registry::clean_stale;
+pub use run_load::LoadRun;
+pub use state::{ContainerProcess, LabState};
+pub use topology::{CLIENT_PORT, Container, INFO_PORT, Mode, NAMESPACE, Pod, Target};

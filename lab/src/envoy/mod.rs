@@ -1,0 +1,153 @@
+//! Envoy as a sidecar, configured as Istio would.
+//!
+//! The bootstrap is static and follows what `istioctl proxy-config` shows of a real mesh: a
+//! listener on 15001 for what the app sends and one on 15006 for what it receives, both told the
+//! original destination by the kernel; one virtual listener and one route table a port; clusters
+//! named `outbound|8080||name.default.svc.cluster.local` and `inbound|8080||`.
+
+mod access_log;
+mod binary;
+mod clusters;
+mod http;
+mod listeners;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub use binary::{Envoy, SHA256, SIZE, VERSION, cached, find, sha256, verify};
+
+use crate::certs::CertFiles;
+use crate::topology::{NAMESPACE, Pod};
+
+/// Envoy's own administration interface, inside the pod.
+pub(crate) const ADMIN_PORT: u16 = 15000;
+const OUTBOUND_PORT: u16 = 15001;
+const INBOUND_PORT: u16 = 15006;
+/// Readiness, as Istio's agent answers it.
+pub(crate) const READY_PORT: u16 = 15021;
+const STATS_PORT: u16 = 15090;
+
+/// Envoy's configuration names its messages by type.
+const TYPE: &str = "type.googleapis.com/envoy.extensions";
+
+/// What the bootstrap of one pod's Envoy depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Sidecar {
+    pub(crate) pod: Pod,
+    /// Certificates when traffic between sidecars is encrypted.
+    pub(crate) certs: Option<CertFiles>,
+    pub(crate) access_log: Option<PathBuf>,
+    /// Delays every request it receives.
+    pub(crate) inbound_fault: Option<Duration>,
+    /// Delays every request its app sends to capitol-info.
+    pub(crate) outbound_fault: Option<Duration>,
+    /// Listens on IPv6 as well.
+    pub(crate) ipv6: bool,
+}
+
+impl Sidecar {
+    /// The whole bootstrap.
+    pub(crate) fn bootstrap(&self) -> Value {
+        let workload = self.pod.workload();
+        json!({
+            "node": {
+                "id": format!(
+                    "sidecar~{}~{workload}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local",
+                    self.pod.ip_v4()
+                ),
+                "cluster": format!("{workload}.{NAMESPACE}"),
+            },
+            "admin": {"address": address("127.0.0.1", ADMIN_PORT)},
+            "static_resources": {
+                "listeners": self.listeners(),
+                "clusters": self.clusters(),
+            },
+        })
+    }
+}
+
+fn address(ip: impl ToString, port: u16) -> Value {
+    json!({"socket_address": {"address": ip.to_string(), "port_value": port}})
+}
+
+/// An extension: its name, the type of its message, and the message's fields.
+fn extension(name: &str, message: &str, mut fields: Value) -> Value {
+    if let Value::Object(fields) = &mut fields {
+        fields.insert("@type".to_owned(), json!(format!("{TYPE}.{message}")));
+    }
+    json!({"name": name, "typed_config": fields})
+}
+
+fn file(path: &Path) -> Value {
+    json!({"filename": path})
+}
+
+/// A protobuf duration.
+fn seconds(duration: Duration) -> String {
+    format!("{}.{:09}s", duration.as_secs(), duration.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sidecar() -> Sidecar {
+        Sidecar {
+            pod: Pod::Client,
+            certs: Some(CertFiles::of(Path::new("/c"), Pod::Client)),
+            access_log: Some("/log".into()),
+            inbound_fault: None,
+            outbound_fault: Some(Duration::from_millis(20)),
+            ipv6: true,
+        }
+    }
+
+    #[test]
+    fn clusters_are_named_as_in_istio_and_once() {
+        let bootstrap = sidecar().bootstrap();
+        let clusters = bootstrap["static_resources"]["clusters"]
+            .as_array()
+            .unwrap();
+        let mut names: Vec<_> = clusters
+            .iter()
+            .map(|c| c["name"].as_str().unwrap())
+            .collect();
+        assert!(names.contains(&"outbound|8080||capitol-info.default.svc.cluster.local"));
+        assert!(names.contains(&"inbound|8000||"));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn only_routes_to_capitol_info_are_delayed() {
+        let text = sidecar().bootstrap().to_string();
+        // Its IPv4 and its IPv6 service.
+        assert_eq!(text.matches("0.020000000s").count(), 2, "{text}");
+        let plain = Sidecar {
+            outbound_fault: None,
+            ..sidecar()
+        };
+        assert!(!plain.bootstrap().to_string().contains("fault"));
+    }
+
+    #[test]
+    fn without_certificates_there_is_no_tls() {
+        let plain = Sidecar {
+            certs: None,
+            access_log: None,
+            ..sidecar()
+        };
+        let text = plain.bootstrap().to_string();
+        assert!(!text.contains("TlsContext") && !text.contains("access_log"));
+    }
+
+    #[test]
+    fn durations_are_those_of_protobuf() {
+        assert_eq!(seconds(Duration::from_micros(1_500)), "0.001500000s");
+    }
+}

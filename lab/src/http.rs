@@ -1,0 +1,122 @@
+//! The little HTTP that asking for readiness, metrics and query results takes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status.
+    pub code: u16,
+    /// Body; bytes that are not UTF-8 became replacement characters.
+    pub body: String,
+}
+
+/// `GET` on a connection of its own.
+///
+/// # Errors
+/// There is no connection, no answer in time, or none that is HTTP.
+pub fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer> {
+    exchange(address, path, limit).with_context(|| format!("GET http://{address}{path}"))
+}
+
+fn exchange(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(&answer)
+}
+
+fn parse(answer: &[u8]) -> Result<Answer> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let (head, body) = end
+        .and_then(|end| Some((answer.get(..end)?, answer.get(end + 4..)?)))
+        .context("the answer ends before its body")?;
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).context("the answer is not HTTP")?;
+    let code = status.parse().context("the answer is not HTTP")?;
+    let chunked = head
+        .lines()
+        .any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
+    let body = if chunked {
+        unchunk(body)?
+    } else {
+        body.to_vec()
+    };
+    Ok(Answer {
+        code,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+/// RFC 9112, section 7.1.
+fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line_end = rest.windows(2).position(|bytes| bytes == b"\r\n");
+        let parts = line_end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 2..)?)));
+        let Some((size, after)) = parts else {
+            bail!("the answer ends within a chunk");
+        };
+        let size = String::from_utf8_lossy(size);
+        let size = size.split(';').next().unwrap_or_default().trim();
+        let size = usize::from_str_radix(size, 16).context("a chunk has no size")?;
+        if size == 0 {
+            return Ok(body);
+        }
+        let chunk = after
+            .get(..size)
+            .context("the answer ends within a chunk")?;
+        body.extend_from_slice(chunk);
+        rest = after.get(size + 2..).unwrap_or_default();
+    }
+}
+
+/// A value inside a query string, percent-encoded (RFC 3986, section 2.1).
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_body_are_read() {
+        for (answer, code, body) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
+            (
+                "HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x\r\nd\r\n0\r\n\r\n",
+                503,
+                "abcd",
+            ),
+        ] {
+            let body = body.to_owned();
+            assert_eq!(parse(answer.as_bytes()).unwrap(), Answer { code, body });
+        }
+        for bad in ["", "HTTP/1.1 200", "x\r\n\r\n", "x y\r\n\r\n"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        assert_eq!(encode("sum(a{b=\"c\"})"), "sum%28a%7Bb%3D%22c%22%7D%29");
+    }
+}

@@ -1,0 +1,114 @@
+//! What a lab is asked to be, and whether this machine can do it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::topology::{Mode, Pod};
+use crate::{envoy, host, state};
+
+/// What a lab is asked to be.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// Short and unique on this machine.
+    pub name: String,
+    /// How the services are meshed.
+    pub mode: Mode,
+    /// The Envoy binary; `envoy::find` knows the one that setup fetched.
+    pub envoy: PathBuf,
+    /// Where `capitol-info` and `hoptrace-load` are.
+    pub bin_dir: PathBuf,
+    /// Where configuration, logs and the database go. When the lab has to make it, it takes it
+    /// away as well.
+    pub dir: PathBuf,
+    /// Leaves the work directory, for a look at the logs afterwards.
+    pub keep_dir: bool,
+    /// Envoy's worker threads.
+    pub workers: u32,
+    /// Whether the load pod has a sidecar too.
+    pub load_meshed: bool,
+    /// Delay of every request in capitol-info's inbound sidecar.
+    pub inbound_fault: Option<Duration>,
+    /// Delay of every request to capitol-info in the outbound sidecars.
+    pub outbound_fault: Option<Duration>,
+    /// Whether sidecars write access logs.
+    pub access_log: bool,
+}
+
+impl LabOptions {
+    /// A lab with mutual TLS, two workers, access logs, no faults and an unmeshed load pod.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        envoy: impl Into<PathBuf>,
+        bin_dir: impl Into<PathBuf>,
+    ) -> Self {
+        let name = name.into();
+        Self {
+            mode: Mode::Mtls,
+            envoy: envoy.into(),
+            bin_dir: bin_dir.into(),
+            dir: state::default_dir(&name),
+            keep_dir: false,
+            workers: 2,
+            load_meshed: false,
+            inbound_fault: None,
+            outbound_fault: None,
+            access_log: true,
+            name,
+        }
+    }
+
+    /// Whether a pod has a sidecar.
+    #[must_use]
+    pub fn is_meshed(&self, pod: Pod) -> bool {
+        is_meshed(self.mode, self.load_meshed, pod)
+    }
+
+    /// # Errors
+    /// The lab cannot run here: the error says what is missing, and what to do.
+    pub(crate) fn check(&self) -> Result<()> {
+        state::check_name(&self.name)?;
+        host::need_root()?;
+        host::program("ip")?;
+        host::program("nginx")?;
+        for name in ["capitol-info", "hoptrace-load"] {
+            let path = self.bin_dir.join(name);
+            if !host::is_executable(&path) {
+                bail!(
+                    "no program at {}: run `cargo build --release --package hoptrace-lab --bins`",
+                    path.display()
+                );
+            }
+        }
+        if self.mode == Mode::None {
+            return Ok(());
+        }
+        host::program("iptables-restore")?;
+        if self.workers == 0 {
+            bail!("0 workers: Envoy needs at least one");
+        }
+        if !host::is_executable(&self.envoy) {
+            bail!(
+                "no Envoy at {}: run `cargo xtask setup`",
+                self.envoy.display()
+            );
+        }
+        let is_ours = envoy::cached().is_ok_and(|path| path == self.envoy);
+        if is_ours && envoy::verify(&self.envoy)? != envoy::Envoy::Genuine {
+            bail!(
+                "{} is not Envoy {} (its SHA-256 is not {}): run `cargo xtask setup`",
+                self.envoy.display(),
+                envoy::VERSION,
+                envoy::SHA256
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether a pod has a sidecar in such a lab.
+pub(crate) fn is_meshed(mode: Mode, load_meshed: bool, pod: Pod) -> bool {
+    mode != Mode::None && (pod != Pod::Load || load_meshed)
+}
