@@ -13,6 +13,7 @@ mod host;
 pub mod http;
 mod identity;
 mod lab;
+pub mod generator;
 pub mod load;
 mod logs;
 pub mod netns;

@@ -9,7 +9,7 @@ pub struct LoadSpec {
     pub url: String,
     /// `GET`, `POST` …
     pub method: String,
-    /// Request headers, in order, beside `host`.
+    /// Request headers, in order, beside `host`; a `host` given here replaces the address.
     pub headers: Vec<(String, String)>,
     /// Request body; empty for none.
     pub body: String,
@@ -44,15 +44,23 @@ pub enum Schedule {
 pub struct LoadReport {
     /// Requests with a 2xx answer.
     pub succeeded: u64,
-    /// Requests with another answer, or none.
+    /// Requests with another answer, or none; together with `succeeded` all that were planned.
     pub failed: u64,
-    /// The first few failures, in words.
+    /// The first few different failures, in words.
     pub failures: Vec<String>,
     /// First request to last answer.
     pub elapsed_seconds: f64,
-    /// Latency of the successful requests.
+    /// Connections opened again during the run, because the server closed them or because a
+    /// request on them failed.
+    #[serde(default)]
+    pub reconnects: u64,
+    /// Latency of the successful requests, from the planned moment to the end of the answer.
     pub latency: Latency,
-    /// CPU time of the load generator itself.
+    /// The same requests, from the moment a connection took them up: what the server did, without
+    /// the wait for a free connection. Equal to `latency` unless the schedule is a rate.
+    #[serde(default)]
+    pub service: Latency,
+    /// CPU time of the load generator itself, user and system.
     pub cpu_seconds: f64,
 }
 

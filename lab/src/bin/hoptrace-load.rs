@@ -1,2 +1,41 @@
-//! Placeholder.
-fn main() {}
+//! `hoptrace-load`: one load spec on standard input, one report on standard output, both JSON.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use hoptrace_lab::generator;
+use hoptrace_lab::load::LoadSpec;
+
+/// Load one URL over HTTP/1.1 and report latencies.
+///
+/// Reads a spec as JSON on standard input, for instance
+/// {"url": "http://127.0.0.1:8080/capitols?limit=1", "method": "GET", "headers": [], "body": "",
+/// "connections": 8, "schedule": {"rate": {"per_second": 500, "seconds": 10}},
+/// "request_ids": false}
+/// and prints the report as JSON. Other schedules: {"count": 1000} and {"seconds": 10}. Targets
+/// are addresses in 127.0.0.0/8, ::1, 10.0.0.0/8 and fd00::/8 only.
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Arguments {}
+
+fn main() -> ExitCode {
+    Arguments::parse();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hoptrace-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let spec: LoadSpec = serde_json::from_reader(io::stdin().lock())
+        .map_err(|error| anyhow::anyhow!("cannot read the load spec: {error}"))?;
+    let report = generator::run(&spec)?;
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, &report)?;
+    writeln!(stdout)?;
+    Ok(())
+}
