@@ -23,8 +23,9 @@ pub const PAYLOAD_HTTP: u8 = 3;
 
 /// The exchange belongs to a TLS handshake: its response is not an answer to a request.
 pub const FLAG_HANDSHAKE: u16 = 1 << 0;
-/// First exchange after a handshake: the request shared its turn with the handshake's last flight,
-/// so its stamps are those of the turn's last segment.
+/// First request of a TLS 1.3 connection: it shared its turn with the handshake's last flight, so
+/// its stamps are those of the turn's last segment. True of servers that keep their session tickets
+/// back until they answer, as BoringSSL's do.
 pub const FLAG_AFTER_HANDSHAKE: u16 = 1 << 1;
 /// The socket closed before a response came: `response_first_ktime_ns` is 0.
 pub const FLAG_NO_RESPONSE: u16 = 1 << 2;

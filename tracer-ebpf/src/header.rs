@@ -12,6 +12,9 @@ use crate::socket::{KEEP_HEADERS, SocketState};
 /// Turns of a TLS handshake: hello and finished.
 const HANDSHAKE_TURNS: u8 = 2;
 const TLS_CLIENT_HELLO: u8 = 1;
+/// TLS record types (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+const TLS_APPLICATION_DATA: u8 = 0x17;
 
 /// First segment of a request: classifies the socket while it is unknown, then keeps the prefix.
 #[inline(always)]
@@ -63,6 +66,14 @@ pub(crate) fn response(ctx: &SkBuffContext, segment: &Segment, state: &mut Socke
     }
 }
 
+/// Whether the segment begins with a TLS record of application data: in TLS 1.3 whatever comes
+/// after the hellos, in TLS 1.2 never a part of the handshake.
+#[inline(always)]
+pub(crate) fn is_application_data(ctx: &SkBuffContext, segment: &Segment) -> bool {
+    let kind = ctx.skb.load::<u8>(segment.offset as usize);
+    kind.is_ok_and(|kind| kind == TLS_APPLICATION_DATA)
+}
+
 #[inline(always)]
 fn classify(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
     state.record.payload = PAYLOAD_OTHER;
@@ -73,10 +84,10 @@ fn classify(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
         loss::count(Loss::PrefixUnreadable);
         return;
     };
-    // TLS: handshake or application data, major version 3 (RFC 8446, section 5.1).
-    if (head[0] == 0x16 || head[0] == 0x17) && head[1] == 3 {
+    // Major version 3 in all of TLS.
+    if (head[0] == TLS_HANDSHAKE || head[0] == TLS_APPLICATION_DATA) && head[1] == 3 {
         state.record.payload = PAYLOAD_TLS;
-        if head[0] == 0x16 && head[5] == TLS_CLIENT_HELLO {
+        if head[0] == TLS_HANDSHAKE && head[5] == TLS_CLIENT_HELLO {
             state.record.handshake = HANDSHAKE_TURNS;
         }
         return;

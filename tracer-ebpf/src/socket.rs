@@ -44,8 +44,6 @@ pub(crate) struct SocketState {
     pub info: SocketInfo,
     /// Sent with plaintext requests.
     pub heads: Heads,
-    /// A thread read request bytes after the handshake's answer: the request shared their turn.
-    pub leftover_read_ktime_ns: u64,
     /// Sequence number of the last segment's first byte, of a request with several.
     pub request_last_seq: u32,
     pub _reserved: u32,
@@ -59,8 +57,6 @@ pub(crate) const RECEIVED: u8 = 2;
 pub(crate) const KEEP_HEADERS: u8 = 4;
 /// `control`: the response in progress has several segments.
 pub(crate) const RESPONSE_SEGMENTS: u8 = 8;
-/// `control`: the handshake ended with the last exchange.
-pub(crate) const AFTER_HANDSHAKE: u8 = 16;
 
 /// Key: the socket. Size: one value a traced socket, so bounded by the node's sockets; when the
 /// kernel has no memory the segment is counted as `socket_state_full`.

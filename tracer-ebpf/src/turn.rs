@@ -12,8 +12,7 @@ use tracer_common::record::{
 
 use crate::segment::{Kind, Segment, parse};
 use crate::socket::{
-    AFTER_HANDSHAKE, ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT,
-    SocketState,
+    ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT, SocketState,
 };
 use crate::{emit, header, settings, socket};
 
@@ -144,7 +143,7 @@ fn on_request(
 #[inline(always)]
 fn start(state: &mut SocketState, segment: &Segment, now: u64) {
     let segments = state.record.control & RESPONSE_SEGMENTS != 0;
-    state.record.control &= !(RESPONSE_SEGMENTS | AFTER_HANDSHAKE);
+    state.record.control &= !RESPONSE_SEGMENTS;
     state.record.flags = if segments { FLAG_PREVIOUS_SEGMENTS } else { 0 };
     state.record.request_first_ktime_ns = now;
     state.record.response_first_ktime_ns = 0;
@@ -159,15 +158,15 @@ fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, 
         // The tracer came after the request.
         return;
     }
-    if state.record.control & AFTER_HANDSHAKE != 0 && state.record.phase == ANSWERED {
-        resume_after_handshake(state, now);
-    }
     if state.record.phase != REQUEST {
         state.record.response_last_ktime_ns = now;
         state.record.control |= RESPONSE_SEGMENTS;
         return;
     }
     state.record.response_first_ktime_ns = now;
+    if state.record.handshake == 1 && header::is_application_data(ctx, segment) {
+        unshare(state);
+    }
     if state.record.side == SIDE_SERVER {
         if settings::task_in_skb() {
             state.record.write_tid = current().1;
@@ -181,25 +180,19 @@ fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, 
     }
 }
 
-/// The handshake's last flight and the first request may share a turn; the server then answers
-/// twice, with session tickets and with the response. The second answer is an exchange of its own.
+/// The handshake's last flight and the first request came in one turn: what is answered is the
+/// request, whose segment came last. On a server socket it must have been read since.
 #[inline(always)]
-fn resume_after_handshake(state: &mut SocketState, now: u64) {
-    let server = state.record.side == SIDE_SERVER;
-    let shared = state.record.flags & FLAG_REQUEST_SEGMENTS != 0;
-    if (server && state.leftover_read_ktime_ns == 0) || (!server && !shared) {
-        return;
-    }
-    if shared {
-        state.record.request_first_ktime_ns = state.record.request_last_ktime_ns;
+fn unshare(state: &mut SocketState) {
+    let request = state.record.request_last_ktime_ns;
+    let read = state.record.side == SIDE_CLIENT
+        || !settings::read_hook()
+        || state.record.read_ktime_ns >= request;
+    if state.record.flags & FLAG_REQUEST_SEGMENTS != 0 && read {
+        state.record.request_first_ktime_ns = request;
         state.record.request_seq = state.request_last_seq;
+        state.record.flags = FLAG_AFTER_HANDSHAKE;
     }
-    state.record.read_ktime_ns = state.leftover_read_ktime_ns;
-    state.record.response_first_ktime_ns = now;
-    state.record.flags = FLAG_AFTER_HANDSHAKE;
-    state.leftover_read_ktime_ns = 0;
-    state.record.control &= !AFTER_HANDSHAKE;
-    state.record.phase = REQUEST;
 }
 
 #[inline(always)]
@@ -208,10 +201,6 @@ fn finish(state: &mut SocketState) {
     state.record.phase = ANSWERED;
     if state.record.handshake > 0 {
         state.record.handshake -= 1;
-        if state.record.handshake == 0 {
-            state.record.control |= AFTER_HANDSHAKE;
-            state.leftover_read_ktime_ns = 0;
-        }
     }
 }
 
@@ -222,17 +211,14 @@ pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
         return Ok(());
     };
     let server = state.record.side == SIDE_SERVER;
-    if server && state.record.phase == REQUEST && state.record.read_ktime_ns == 0 {
-        stamp_read(state);
+    if server && state.record.phase == REQUEST {
+        // The request behind a handshake's last flight is what is read last.
+        if state.record.read_ktime_ns == 0 || state.record.handshake == 1 {
+            stamp_read(state);
+        }
     } else if !server && state.record.phase == RESPONDED {
         stamp_read(state);
         finish(state);
-    } else if server
-        && state.record.control & AFTER_HANDSHAKE != 0
-        && state.leftover_read_ktime_ns == 0
-    {
-        // SAFETY: takes nothing.
-        state.leftover_read_ktime_ns = unsafe { bpf_ktime_get_ns() };
     }
     Ok(())
 }

@@ -73,6 +73,7 @@ fn main() {
                 .unwrap_or(4 << 20),
             read_hook: ReadHook::Auto,
             headers: Headers::AppLegs,
+            log_level: 0,
         },
         JoinConfig {
             hold_ns: 250_000_000,

@@ -68,8 +68,6 @@ pub struct Exchange {
     pub srtt_us: u32,
     /// Ordinal on this socket.
     pub index: u32,
-    /// Part of a TLS handshake.
-    pub handshake: bool,
     /// First after the handshake, stamps of the turn's last segment.
     pub after_handshake: bool,
     /// Closed without a response.
@@ -130,7 +128,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// [`DecodeError`] for bytes that are no record, and for a socket that nobody introduced.
-pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Exchange, DecodeError> {
+pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeError> {
     let short = DecodeError::Short(bytes.len());
     let (record, rest) = ExchangeRecord::read_from_prefix(bytes).map_err(|_| short)?;
     let side = match record.side {
@@ -159,10 +157,23 @@ pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Exchange, DecodeErr
         let request = request.get(..prefix).ok_or(short)?;
         http_head::parse(request, first.get(..response).unwrap_or_default())
     };
+    if record.flags & FLAG_HANDSHAKE != 0 {
+        // Nobody needs to know whose, and the kernel side does not tell.
+        return Ok(Decoded::Handshake);
+    }
     let socket = sockets
         .find(record.sock_cookie)
         .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
-    Ok(exchange(&record, side, socket, http))
+    Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
+}
+
+/// What a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A request and its response.
+    Exchange(Exchange),
+    /// Turns of a TLS handshake.
+    Handshake,
 }
 
 /// What does not change during a socket's life.
@@ -213,7 +224,6 @@ fn exchange(record: &ExchangeRecord, side: Side, socket: &Socket, http: Http) ->
         write_tid: record.write_tid,
         srtt_us: record.srtt_us,
         index: record.index,
-        handshake: flag(FLAG_HANDSHAKE),
         after_handshake: flag(FLAG_AFTER_HANDSHAKE),
         no_response: flag(FLAG_NO_RESPONSE) || record.response_first_ktime_ns == 0,
         retransmit: flag(FLAG_RETRANSMIT),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::attribute::Attribute;
-use crate::decode::{DecodeError, Exchange, RequestHead, decode};
+use crate::decode::{DecodeError, Decoded, Exchange, RequestHead, decode};
 use crate::join::{Chain, Join, JoinConfig, Sink};
 use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
 use crate::roles::{Role, Roles};
@@ -52,7 +52,13 @@ impl Pipeline {
     /// # Errors
     /// [`DecodeError`]; the caller counts it, nothing else happens.
     pub fn take(&mut self, bytes: &[u8], output: &mut impl Output) -> Result<(), DecodeError> {
-        let exchange = decode(bytes, &mut self.sockets)?;
+        let exchange = match decode(bytes, &mut self.sockets)? {
+            Decoded::Exchange(exchange) => exchange,
+            Decoded::Handshake => {
+                output.fate(Fate::Handshake, Method::None);
+                return Ok(());
+            }
+        };
         if let Some(fate) = settled(&exchange) {
             output.fate(fate, Method::None);
             return Ok(());
@@ -110,9 +116,6 @@ impl Pipeline {
 
 /// The fate of exchanges that no join can help.
 fn settled(exchange: &Exchange) -> Option<Fate> {
-    if exchange.handshake {
-        return Some(Fate::Handshake);
-    }
     if exchange.no_response {
         return Some(Fate::NoResponse);
     }

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
 
 use proptest::prelude::*;
-use tracer_common::record::{ANNOUNCED_LEN, HEADS_LEN, PAYLOAD_HTTP, SHORT_LEN, SIDE_SERVER};
-use tracer_common::{
-    ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo,
+use tracer_common::record::{
+    ANNOUNCED_LEN, FLAG_HANDSHAKE, HEADS_LEN, PAYLOAD_HTTP, SHORT_LEN, SIDE_SERVER,
 };
-use tracer_user::decode::{DecodeError, Exchange, RequestHead, Side, decode};
+use tracer_common::{ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
+use tracer_user::decode::{DecodeError, Decoded, Exchange, RequestHead, Side, decode};
 use tracer_user::sockets::Sockets;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -46,7 +46,14 @@ fn whole() -> Vec<u8> {
 }
 
 fn fresh(bytes: &[u8]) -> Result<Exchange, DecodeError> {
-    decode(bytes, &mut Sockets::default())
+    one(bytes, &mut Sockets::default())
+}
+
+fn one(bytes: &[u8], sockets: &mut Sockets) -> Result<Exchange, DecodeError> {
+    match decode(bytes, sockets)? {
+        Decoded::Exchange(exchange) => Ok(exchange),
+        Decoded::Handshake => panic!("not a handshake"),
+    }
 }
 
 #[test]
@@ -65,11 +72,11 @@ fn every_part_is_read() {
 fn a_socket_introduces_itself_once() {
     let mut sockets = Sockets::default();
     assert_eq!(
-        decode(&record(SHORT_LEN), &mut sockets),
+        one(&record(SHORT_LEN), &mut sockets),
         Err(DecodeError::UnknownSocket(7))
     );
-    let introduced = decode(&record(ANNOUNCED_LEN), &mut sockets).unwrap();
-    let later = decode(&record(SHORT_LEN), &mut sockets).unwrap();
+    let introduced = one(&record(ANNOUNCED_LEN), &mut sockets).unwrap();
+    let later = one(&record(SHORT_LEN), &mut sockets).unwrap();
     assert_eq!(introduced, later);
 }
 
@@ -88,6 +95,15 @@ fn sockets_in_use_outlive_those_that_are_silent() {
     }
     assert!(sockets.find(7).is_some());
     assert!(sockets.find(100).is_none());
+}
+
+#[test]
+fn a_handshake_needs_no_socket() {
+    let mut bytes = record(SHORT_LEN);
+    let flags = std::mem::offset_of!(ExchangeRecord, flags);
+    bytes[flags..flags + 2].copy_from_slice(&FLAG_HANDSHAKE.to_ne_bytes());
+    let decoded = decode(&bytes, &mut Sockets::default());
+    assert_eq!(decoded, Ok(Decoded::Handshake));
 }
 
 #[test]
@@ -118,7 +134,7 @@ proptest! {
     fn a_changed_byte_never_panics(at in 0..HEADS_LEN + REQUEST.len(), byte: u8) {
         let mut bytes = whole();
         bytes[at] = byte;
-        let _ = fresh(&bytes);
+        let _ = decode(&bytes, &mut Sockets::default());
     }
 
     #[test]
