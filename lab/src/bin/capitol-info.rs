@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use hoptrace_lab::capitol::store::Store;
 use hoptrace_lab::capitol::{router, serve};
+use hoptrace_lab::generator::descriptors;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serve the capitals of the world from an SQLite database over HTTP/1.1.
@@ -31,6 +32,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    descriptors::raise_limit();
     let store = if arguments.database == Path::new(":memory:") {
         Store::in_memory()
     } else {

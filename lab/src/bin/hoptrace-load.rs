@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use hoptrace_lab::generator;
+use hoptrace_lab::generator::{self, descriptors};
 use hoptrace_lab::load::LoadSpec;
 
 /// Load one URL over HTTP/1.1 and report latencies.
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let spec: LoadSpec = serde_json::from_reader(io::stdin().lock())
         .map_err(|error| anyhow::anyhow!("cannot read the load spec: {error}"))?;
+    descriptors::raise_limit();
     let report = generator::run(&spec)?;
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, &report)?;

@@ -23,9 +23,6 @@ const TIMER: Token = Token(usize::MAX);
 /// How often the loop looks for answers that do not come.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long an answer may take, seconds; longer than any delay a test asks the service for.
-const PATIENCE: u64 = 30;
-
 /// How long a connection rests after it could not be opened, nanoseconds: a closed loop against
 /// a dead server would otherwise take a whole processor.
 const REST: u64 = 10_000_000;
@@ -226,10 +223,11 @@ impl<'p> Engine<'p> {
 
     /// Ends what takes too long: single answers, and the run.
     fn sweep(&mut self, now: u64) {
+        let patience = self.plan.patience;
         for index in 0..self.connections.len() {
             let request = self.connections.get(index).and_then(|it| it.request);
-            if request.is_some_and(|it| now.saturating_sub(it.taken) > PATIENCE * 1_000_000_000) {
-                self.fail(index, Failure::Timeout(PATIENCE));
+            if request.is_some_and(|it| now.saturating_sub(it.taken) > patience.as_nanos() as u64) {
+                self.fail(index, Failure::Timeout(patience));
             }
         }
         let unsent = self.pace.give_up(now);

@@ -1,6 +1,7 @@
 //! Why a request has no good answer.
 
 use std::io;
+use std::time::Duration;
 
 use super::answer::AnswerError;
 
@@ -29,8 +30,8 @@ pub(super) enum Failure {
     #[error("malformed answer: {0}")]
     Malformed(#[from] AnswerError),
     /// The server took too long.
-    #[error("no answer within {0} s")]
-    Timeout(u64),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
     /// The run was over before the request could leave.
     #[error("never sent: the server was too slow for the plan")]
     Unsent,

@@ -15,6 +15,7 @@
 mod answer;
 mod clock;
 mod connection;
+pub mod descriptors;
 mod engine;
 mod failure;
 mod pace;

@@ -1,5 +1,7 @@
 //! A load spec, checked.
 
+use std::time::Duration;
+
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -19,6 +21,9 @@ const MOST_REQUESTS: u64 = 100_000_000;
 
 /// What the request text may take over all connections, bytes; each keeps a copy.
 const MOST_MEMORY: usize = 64 * 1024 * 1024;
+
+/// How long an answer may take: longer than any delay a test asks the service for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a load spec is refused.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,8 @@ pub(super) struct Plan {
     pub(super) idempotent: bool,
     /// Whether answers have a head only.
     pub(super) head_only: bool,
+    /// How long an answer may take before its connection is given up.
+    pub(super) patience: Duration,
 }
 
 impl Plan {
@@ -102,6 +109,7 @@ impl Plan {
             schedule: spec.schedule,
             idempotent: method.is_idempotent(),
             head_only: method == Method::HEAD,
+            patience: PATIENCE,
         })
     }
 }
