@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::programs::PROGRAMS;
 use crate::topology::{Mode, Pod};
 use crate::{envoy, host, state};
 
@@ -15,9 +16,9 @@ pub struct LabOptions {
     pub name: String,
     /// How the services are meshed.
     pub mode: Mode,
-    /// The Envoy binary; `envoy::find` knows the one that setup fetched.
+    /// The Envoy binary; [`envoy::find`] knows the one that setup fetched.
     pub envoy: PathBuf,
-    /// Where `capitol-info` and `hoptrace-load` are.
+    /// Where `capitol-info` and `hoptrace-load` are; [`bin_dir`](crate::bin_dir) looks for them.
     pub bin_dir: PathBuf,
     /// Where configuration, logs and the database go. When the lab has to make it, it takes it
     /// away as well.
@@ -73,7 +74,7 @@ impl LabOptions {
         host::need_root()?;
         host::program("ip")?;
         host::program("nginx")?;
-        for name in ["capitol-info", "hoptrace-load"] {
+        for name in PROGRAMS {
             let path = self.bin_dir.join(name);
             if !host::is_executable(&path) {
                 bail!(

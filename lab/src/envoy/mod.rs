@@ -132,7 +132,7 @@ mod tests {
             outbound_fault: None,
             ..sidecar()
         };
-        assert!(!plain.bootstrap().to_string().contains("fault"));
+        assert!(!plain.bootstrap().to_string().contains(".fault."));
     }
 
     #[test]
