@@ -2,9 +2,7 @@
 
 use core::{mem, ptr};
 
-use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_tuple,
-};
+use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
@@ -180,39 +178,57 @@ fn is_mapped(address: &[u8; 16]) -> bool {
 
 /// Whether somebody listens on the local address: then `accept` made the socket. Needs no hook at
 /// the opening, so it also tells for connections older than the tracer.
+///
+/// The peer is left zero: no established connection matches, only a listener can. The tuples are
+/// `bpf_sock_tuple`'s two forms, word by word: the compiler would clear the union by a loop that
+/// the verifier refuses to a process without CAP_PERFMON.
 #[inline(always)]
 fn has_listener(ctx: &SkBuffContext, info: &SocketInfo) -> bool {
-    // SAFETY: all zero is a valid value of these integers.
-    let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
-    let port = info.sport.to_be();
-    let len = if is_mapped(&info.saddr) {
-        let s = &info.saddr;
-        tuple.__bindgen_anon_1.ipv4.daddr = u32::from_ne_bytes([s[12], s[13], s[14], s[15]]);
-        tuple.__bindgen_anon_1.ipv4.dport = port;
-        12
+    let local = words_of(&info.saddr);
+    // Source port (zero), then destination port, both in network order.
+    let ports = u32::from(info.sport.to_be()) << 16;
+    if is_mapped(&info.saddr) {
+        listens(ctx, [0, local[3], ports])
     } else {
-        // SAFETY: same size, any bits are valid.
-        tuple.__bindgen_anon_1.ipv6.daddr =
-            unsafe { mem::transmute::<[u8; 16], [u32; 4]>(info.saddr) };
-        tuple.__bindgen_anon_1.ipv6.dport = port;
-        36
-    };
-    // The peer is left zero: no established connection matches, only a listener can.
-    // SAFETY: the tuple is initialised and as long as told; the reference is given back.
+        let [a, b, c, d] = local;
+        let zero = hidden_zero();
+        listens(ctx, [zero, zero, zero, zero, a, b, c, d, ports])
+    }
+}
+
+#[inline(always)]
+fn listens<const WORDS: usize>(ctx: &SkBuffContext, mut tuple: [u32; WORDS]) -> bool {
+    let len = (WORDS * 4) as u32;
+    // SAFETY: the tuple is as long as told, which selects its form; the reference is given back.
     unsafe {
         let skb = ctx.skb.skb.cast();
-        let netns = BPF_F_CURRENT_NETNS as u64;
-        let sk = if len == 12 {
-            bpf_sk_lookup_tcp(skb, &raw mut tuple, 12, netns, 0)
-        } else {
-            bpf_sk_lookup_tcp(skb, &raw mut tuple, 36, netns, 0)
-        };
+        let sk = bpf_sk_lookup_tcp(
+            skb,
+            tuple.as_mut_ptr().cast(),
+            len,
+            BPF_F_CURRENT_NETNS as u64,
+            0,
+        );
         if sk.is_null() {
             return false;
         }
         bpf_sk_release(sk.cast());
     }
     true
+}
+
+/// A zero that the compiler does not see as one; see [`has_listener`].
+#[inline(always)]
+fn hidden_zero() -> u32 {
+    let zero = 0;
+    // SAFETY: a reference is valid for reads.
+    unsafe { read(&raw const zero) }
+}
+
+#[inline(always)]
+fn words_of(address: &[u8; 16]) -> [u32; 4] {
+    // SAFETY: same size, any bits are valid.
+    unsafe { mem::transmute::<[u8; 16], [u32; 4]>(*address) }
 }
 
 /// Privacy: plaintext is looked at on the app's own legs only, never between pods of a mesh.

@@ -306,8 +306,9 @@ fn needed(config: &Config) -> Vec<(Capability, &'static str)> {
     )];
     if !admin {
         needed.push((Capability::CAP_BPF, "loading eBPF programs"));
-        // The verifier lets cgroup programs compare packet pointers with it only.
-        needed.push((Capability::CAP_PERFMON, "loading tracing programs"));
+        if config.read_hook != config::ReadHook::Off {
+            needed.push((Capability::CAP_PERFMON, "the read hook, a tracing program,"));
+        }
     }
     if config.bpf_stats {
         needed.push((Capability::CAP_SYS_ADMIN, "--bpf-stats"));
