@@ -1,12 +1,32 @@
-//! Where requests are sent to.
+//! Where requests are sent to, and where they are logged.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
+use crate::containers::Files;
 use crate::options::is_meshed;
 use crate::state::LabState;
 use crate::topology::{Pod, SERVICES, Target};
 
 impl LabState {
+    /// Whether a pod has a sidecar.
+    #[must_use]
+    pub fn is_meshed(&self, pod: Pod) -> bool {
+        is_meshed(self.mode, self.load_meshed, pod)
+    }
+
+    /// The file for `hoptrace agent --identity static:FILE`.
+    #[must_use]
+    pub fn identity_file(&self) -> PathBuf {
+        Files(self.dir.clone()).identity()
+    }
+
+    /// Where a pod's Envoy logs requests.
+    #[must_use]
+    pub fn access_log_file(&self, pod: Pod) -> PathBuf {
+        Files(self.dir.clone()).access_log(pod)
+    }
+
     /// See [`Lab::url`](crate::Lab::url).
     #[must_use]
     pub fn url(&self, from: Pod, target: Target) -> String {
@@ -24,7 +44,7 @@ impl LabState {
             Target::Info | Target::InfoV6 => Pod::Info,
             Target::Gateway | Target::Page => Pod::Client,
         };
-        let meshed = is_meshed(self.mode, self.load_meshed, from) && (!v6 || self.ipv6_meshed);
+        let meshed = self.is_meshed(from) && (!v6 || self.ipv6_meshed);
         let service = SERVICES.iter().find(|s| s.pod == pod && s.is_v6() == v6);
         match service {
             Some(service) if meshed => service.virtual_address(),

@@ -12,7 +12,7 @@ const ADMIN_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// # Errors
 /// This process is not root.
-pub(crate) fn need_root() -> Result<()> {
+pub fn need_root() -> Result<()> {
     let uid = rustix::process::geteuid();
     if !uid.is_root() {
         bail!(

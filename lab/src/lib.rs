@@ -4,6 +4,7 @@ mod access;
 mod address;
 mod agent;
 mod build;
+#[cfg(feature = "programs")]
 pub mod capitol;
 mod certs;
 mod cgroup;
@@ -11,6 +12,7 @@ mod containers;
 mod cpu;
 mod daemon;
 pub mod envoy;
+#[cfg(feature = "programs")]
 pub mod generator;
 mod host;
 pub mod http;
@@ -38,6 +40,7 @@ pub use access::{AccessDirection, AccessEntry};
 pub use agent::{AgentOptions, AgentProcess};
 pub use cpu::StarveGuard;
 pub use daemon::free_port;
+pub use host::need_root;
 pub use lab::Lab;
 pub use options::LabOptions;
 pub use process::ProcessId;

@@ -15,10 +15,15 @@ impl Lab {
         host::need_root()?;
         match state::load(name)? {
             Some(state) => teardown::all(&state),
-            None => bail!(
-                "no lab is named `{name}`; there are: {}",
-                state::names().join(", ")
-            ),
+            None => {
+                let others = state::names();
+                let there_are = if others.is_empty() {
+                    "there is no lab at all".to_owned()
+                } else {
+                    format!("there are {}", others.join(", "))
+                };
+                bail!("no lab is named `{name}`; {there_are}")
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod ebpf;
+mod lab;
 mod lint;
 mod paths;
 mod run;
@@ -33,9 +34,11 @@ First steps:
   cargo xtask build-ebpf   again after each change in tracer-ebpf/
   cargo build --release    the agent: target/release/hoptrace
   cargo xtask test         every test there is; --unit for the quick ones
+  cargo xtask lab up       a mesh to trace; says how to use it
 
 Environment:
-  HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]";
+  HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]
+  HOPTRACE_ENVOY           another Envoy for the lab than the one setup fetched";
 
 #[derive(Debug, Subcommand)]
 enum Task {
@@ -47,6 +50,9 @@ enum Task {
     ClippyEbpf,
     /// Check format, lints, documentation and the workspace's own rules.
     Lint,
+    /// A mesh in network namespaces, with real Envoy sidecars (needs root).
+    #[command(subcommand)]
+    Lab(lab::Command),
     /// Run every test; as root also those of the kernel and the lab.
     Test(test::Options),
 }
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build(),
         Task::ClippyEbpf => ebpf::clippy(),
         Task::Lint => lint::run(),
+        Task::Lab(command) => lab::run(&command),
         Task::Test(options) => test::run(&options),
     };
     match done {

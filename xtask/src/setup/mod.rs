@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use crate::toolchain::{NIGHTLY, Toolchain};
 
 mod apt;
+mod envoy;
 mod linker;
 mod rustup;
 
@@ -36,6 +37,7 @@ enum Step {
     Packages(Vec<&'static str>),
     Nightly,
     Linker,
+    Envoy,
 }
 
 impl Step {
@@ -44,6 +46,7 @@ impl Step {
             Self::Packages(names) => format!("Debian packages: {}", names.join(" ")),
             Self::Nightly => format!("rustup toolchain {NIGHTLY} with rust-src"),
             Self::Linker => format!("bpf-linker {}, built from source", linker::VERSION),
+            Self::Envoy => envoy::describe(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Step {
             Self::Packages(names) => apt::install(names),
             Self::Nightly => rustup::install_nightly(),
             Self::Linker => linker::install(),
+            Self::Envoy => envoy::install(),
         }
     }
 }
@@ -129,6 +133,9 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
     }
     if linker_missing {
         steps.push(Step::Linker);
+    }
+    if !envoy::is_current()? {
+        steps.push(Step::Envoy);
     }
     Ok(steps)
 }
