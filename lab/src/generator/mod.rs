@@ -38,13 +38,13 @@ pub enum GeneratorError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// The server was not there at the start.
-    #[error("cannot connect to {0}: {1}")]
+    #[error("cannot connect to {0}")]
     Connect(std::net::SocketAddr, #[source] io::Error),
     /// The books could not be opened.
-    #[error("cannot create a histogram: {0}")]
+    #[error("cannot create a histogram")]
     Histogram(#[from] hdrhistogram::CreationError),
     /// The event loop itself failed.
-    #[error("cannot {0}: {1}")]
+    #[error("cannot {0}")]
     Loop(&'static str, #[source] io::Error),
 }
 
