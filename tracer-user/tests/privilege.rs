@@ -1,0 +1,148 @@
+//! Three capabilities to start, none afterwards; a clear word for each that is missing.
+#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+
+mod mesh;
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hoptrace_lab::{free_port, http};
+
+const ALL: &str = "+bpf,+perfmon,+net_admin";
+
+/// The agent where an ordinary user may run it; gone with the value.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(name: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            mesh::skip(name, "it needs root");
+            return None;
+        }
+        let path = std::env::temp_dir().join(format!("hoptrace-{name}-{}", std::process::id()));
+        std::fs::copy(env!("CARGO_BIN_EXE_hoptrace"), &path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Some(Self(path))
+    }
+
+    /// Starts the agent as `nobody` with these capabilities only.
+    fn start(&self, capabilities: &str, port: u16, args: &[&str]) -> Child {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--no-new-privs",
+        ]);
+        for set in ["inh-caps", "ambient-caps", "bounding-set"] {
+            command.arg(format!("--{set}=-all,{capabilities}"));
+        }
+        command.arg(&self.0).arg("agent").args(args);
+        command.arg("--listen").arg(format!("127.0.0.1:{port}"));
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn wait_ready(child: &mut Child, port: u16) {
+    let started = Instant::now();
+    let address = ([127, 0, 0, 1], port).into();
+    let limit = Duration::from_secs(1);
+    while http::get(address, "/readyz", limit).map_or(true, |answer| answer.code != 200) {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("{status}: {}", words(child));
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "not ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn words(child: &mut Child) -> String {
+    let mut text = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    text
+}
+
+fn effective(pid: u32) -> Vec<String> {
+    let mut sets = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let caps = status
+            .lines()
+            .filter(|line| line.starts_with("CapEff") || line.starts_with("CapPrm"));
+        sets.extend(caps.map(|line| line.split_whitespace().last().unwrap().to_owned()));
+    }
+    sets
+}
+
+#[test]
+fn runs_as_nobody_and_keeps_nothing() {
+    let Some(copy) = Copy::new("nobody") else {
+        return;
+    };
+    for (capabilities, args) in [
+        (ALL, &[][..]),
+        // Without the read hook there is no tracing program.
+        ("+bpf,+net_admin", &["--read-hook", "off"][..]),
+    ] {
+        let port = free_port().unwrap();
+        let mut child = copy.start(capabilities, port, args);
+        wait_ready(&mut child, port);
+        let sets = effective(child.id());
+        assert!(!sets.is_empty());
+        assert!(
+            sets.iter()
+                .all(|set| set.trim_start_matches('0').is_empty()),
+            "{sets:?}"
+        );
+        // Counters of the kernel side are read without any capability.
+        let answer = http::get(
+            ([127, 0, 0, 1], port).into(),
+            "/metrics",
+            Duration::from_secs(5),
+        );
+        assert!(answer.unwrap().body.contains("hoptrace_records_total "));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn each_missing_capability_is_named() {
+    let Some(copy) = Copy::new("missing") else {
+        return;
+    };
+    for (capabilities, missing) in [
+        ("+perfmon,+net_admin", "CAP_BPF"),
+        ("+bpf,+net_admin", "CAP_PERFMON"),
+        ("+bpf,+perfmon", "CAP_NET_ADMIN"),
+    ] {
+        let mut child = copy.start(capabilities, free_port().unwrap(), &[]);
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let text = words(&mut child);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(&format!("{missing} is missing")), "{text}");
+        assert!(text.contains("run as root or add it"), "{text}");
+    }
+    let mut child = copy.start(ALL, free_port().unwrap(), &["--bpf-stats"]);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let text = words(&mut child);
+    assert!(
+        text.contains("CAP_SYS_ADMIN is missing: --bpf-stats needs it"),
+        "{text}"
+    );
+}
