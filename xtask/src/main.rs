@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod demo;
 mod ebpf;
 mod lab;
 mod lint;
@@ -35,6 +37,7 @@ First steps:
   cargo build --release    the agent: target/release/hoptrace
   cargo xtask test         every test there is; --unit for the quick ones
   cargo xtask lab up       a mesh to trace; says how to use it
+  cargo xtask bench        what tracing costs; --hooks-only for the kernel side
 
 Environment:
   HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]
@@ -42,6 +45,10 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Show what a mesh costs: the article's experiment, without and with sidecars (needs root).
+    ///
+    /// Does all set-up first; removes all it started at the end.
+    Demo(demo::Options),
     /// Install what building and testing need; says first what that is.
     Setup(setup::Options),
     /// Build the kernel side and stage it for the agent: target/bpf/hoptrace.o.
@@ -55,16 +62,20 @@ enum Task {
     Lab(lab::Command),
     /// Run every test; as root also those of the kernel and the lab.
     Test(test::Options),
+    /// Measure what tracing costs the traced (needs root).
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Task::Demo(options) => demo::run(&options),
         Task::Setup(options) => setup::run(&options),
         Task::BuildEbpf => ebpf::build(),
         Task::ClippyEbpf => ebpf::clippy(),
         Task::Lint => lint::run(),
         Task::Lab(command) => lab::run(&command),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
