@@ -114,6 +114,18 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_directory_is_named() {
+        let closed = env::temp_dir().join(format!("closed-{}", std::process::id()));
+        let inside = closed.join("inside");
+        fs::create_dir_all(&inside).unwrap();
+        need_open_path(&inside).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        let error = need_open_path(&inside).unwrap_err().to_string();
+        fs::remove_dir_all(&closed).unwrap();
+        assert!(error.contains(&format!("cannot enter {} (mode 700)", closed.display())));
+    }
+
+    #[test]
     fn a_missing_program_names_the_remedy() {
         let error = program("no-such-program").unwrap_err().to_string();
         assert!(error.contains("no-such-program") && error.contains("cargo xtask setup"));
