@@ -22,6 +22,8 @@ use tally::Tally;
 const SKIP_FILE: &str = "HOPTRACE_SKIP_FILE";
 /// Names the agent's binary, for tests of other crates.
 const AGENT: &str = "HOPTRACE_BIN";
+/// Names the directory of the lab's programs.
+const LAB_PROGRAMS: &str = "HOPTRACE_LAB_BIN";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -41,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     setup::ensure()?;
     ebpf::build()?;
-    build_agent(options.release)?;
+    build_programs(options.release)?;
     let skips = paths::target().join("test-skips.txt");
     fs::write(&skips, "").with_context(|| format!("writing {}", skips.display()))?;
 
@@ -82,10 +84,17 @@ fn has_integration_tests() -> Result<bool> {
     }))
 }
 
-fn build_agent(release: bool) -> Result<()> {
+/// Tests of one crate start programs of another, which cargo does not build for them.
+fn build_programs(release: bool) -> Result<()> {
     let mut command = host_cargo("build");
-    command.args(["--package", "tracer-user", "--bin", "hoptrace"]);
-    run::shown("agent", profile(&mut command, release))
+    command.args([
+        "--package",
+        "tracer-user",
+        "--package",
+        "hoptrace-lab",
+        "--bins",
+    ]);
+    run::shown("agent and lab", profile(&mut command, release))
 }
 
 fn phase(
@@ -95,12 +104,13 @@ fn phase(
     targets: &[&str],
     harness: &[&str],
 ) -> Result<()> {
-    let agent = paths::cargo_target().join(if options.release { "release" } else { "debug" });
+    let programs = paths::cargo_target().join(if options.release { "release" } else { "debug" });
     let mut command = host_cargo("test");
     command
         .env(SKIP_FILE, paths::target().join("test-skips.txt"))
         .env(leaks::RUN, leaks::run_id())
-        .env(AGENT, agent.join("hoptrace"))
+        .env(AGENT, programs.join("hoptrace"))
+        .env(LAB_PROGRAMS, &programs)
         .args(["--workspace", "--exclude", "tracer-ebpf", "--no-fail-fast"])
         .args(targets);
     profile(&mut command, options.release)
