@@ -107,8 +107,14 @@ fn exposition_is_the_golden_file() {
         std::fs::write(path, &text).unwrap();
     }
     let golden = std::fs::read_to_string(path).unwrap();
+    // Line by line: the whole would fill screens.
+    let differing = text
+        .lines()
+        .zip(golden.lines())
+        .find(|(now, then)| now != then);
     assert_eq!(
-        text, golden,
+        (differing, text.lines().count()),
+        (None, golden.lines().count()),
         "run with HOPTRACE_BLESS=1 to accept the new exposition"
     );
 }
