@@ -1,0 +1,81 @@
+//! What the tracer itself costs.
+
+use std::collections::BTreeMap;
+
+use super::super::figures::{NONE, count};
+use super::super::model::{Cost, Experiment, Findings};
+use super::super::table::Table;
+use super::{heading, sidecars};
+
+/// Sockets a call passes: two without sidecars on each of its connections, with them as many again
+/// for each sidecar.
+const SOCKETS: [u32; 2] = [4, 10];
+
+pub(super) fn text(findings: &Findings) -> String {
+    let both = [&findings.without, &findings.with];
+    let mut table = Table::new(1, ["", "no sidecars", sidecars(&findings.with)]);
+    let mut row = |name: &str, cell: fn(&Experiment) -> String| {
+        let cells = both.iter().map(|experiment| cell(experiment));
+        table.row([name.to_owned()].into_iter().chain(cells));
+    };
+    row("calls a second under load", |experiment| {
+        count((calls(experiment) / experiment.cost.load_seconds).round() as u64)
+    });
+    row("agent, CPU seconds", |e| {
+        format!("{:.2}", e.cost.cpu_seconds)
+    });
+    row("agent, CPU of one core", |e| {
+        format!("{:.1} %", e.cost.cpu_seconds / e.cost.load_seconds * 100.0)
+    });
+    row("agent, CPU µs a call", |e| {
+        format!("{:.1}", e.cost.cpu_seconds / calls(e) * 1e6)
+    });
+    row("agent, memory (RSS)", |e| {
+        format!("{:.1} MiB", e.cost.rss_bytes / 1_048_576.0)
+    });
+    row("kernel, µs a call in all programs", |e| {
+        format!("{:.2}", seconds(&e.cost) / calls(e) * 1e6)
+    });
+    row("kernel, runs a call", |e| {
+        format!("{:.1}", runs(&e.cost) / calls(e))
+    });
+    table.rule();
+    let names: BTreeMap<&str, ()> = both
+        .iter()
+        .flat_map(|experiment| &experiment.cost.programs)
+        .map(|program| (program.name.as_str(), ()))
+        .collect();
+    for name in names.into_keys() {
+        let cells = both.iter().map(|experiment| {
+            let mut programs = experiment.cost.programs.iter();
+            let program = programs.find(|program| program.name == name && program.runs > 0);
+            program.map_or(NONE.to_owned(), |program| {
+                let ns = program.seconds / program.runs as f64 * 1e9;
+                format!("{ns:.0} ns × {}", count(program.runs))
+            })
+        });
+        table.row([format!("{name}, a run × runs")].into_iter().chain(cells));
+    }
+    let [without, with] = SOCKETS;
+    heading("What the tracer itself costs (Prometheus and the kernel's accounting)")
+        + &table.to_string()
+        + &format!(
+            "A call passes {without} sockets without sidecars and {with} with them. The agent's CPU \
+             includes scrapes.\n"
+        )
+}
+
+fn calls(experiment: &Experiment) -> f64 {
+    experiment.outer.all.requests as f64
+}
+
+fn seconds(cost: &Cost) -> f64 {
+    cost.programs.iter().map(|program| program.seconds).sum()
+}
+
+fn runs(cost: &Cost) -> f64 {
+    cost.programs
+        .iter()
+        .map(|program| program.runs as f64)
+        .sum()
+}

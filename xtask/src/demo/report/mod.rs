@@ -1,0 +1,69 @@
+//! Findings as a person reads them: tables of at most 110 columns, and sentences.
+
+use super::model::{Experiment, Findings};
+
+mod added;
+mod cost;
+mod coverage;
+mod hops;
+mod totals;
+mod witnesses;
+
+#[cfg(test)]
+mod tests;
+
+/// Something to paste into Prometheus while the demonstration is kept running.
+pub(super) const EXAMPLE_QUERY: &str = "sum by (hop, destination_workload) \
+    (rate(hoptrace_hop_duration_seconds_sum[30s])) / ignoring (hop) group_left \
+    sum by (destination_workload) \
+    (rate(hoptrace_request_duration_seconds_count{reporter=\"source\"}[30s]))";
+
+const FOOTNOTES: &str = "\
+Times are microseconds. Means are exact (sum over count). p50, p90 and p99 are interpolated inside
+histogram buckets (1, 2, 5, 10 …), and `<10` is below the first one. Quantiles do not add up; means do.
+queue: bytes wait in the socket until the process reads them. processing: from read to first write.";
+
+/// Everything.
+pub(super) fn text(findings: &Findings) -> String {
+    let sections = [
+        opening(findings),
+        totals::text(findings),
+        hops::text(findings, |experiment| &experiment.outer),
+        hops::text(findings, |experiment| &experiment.inner),
+        FOOTNOTES.to_owned() + "\n",
+        added::text(findings),
+        witnesses::envoy(&findings.with),
+        witnesses::load(findings),
+        coverage::text(findings),
+        cost::text(findings),
+    ];
+    sections.join("\n")
+}
+
+fn opening(findings: &Findings) -> String {
+    let Findings {
+        calls,
+        runs,
+        connections,
+        ..
+    } = findings;
+    format!(
+        "{runs} runs of {calls} GET calls and {runs} of {calls} POST calls, in batches over \
+         {connections} connections, from outside of the mesh:\n\
+         load → capitol-client (NGINX, gateway) → capitol-info (REST, SQLite). Figures: Prometheus.\n"
+    )
+}
+
+/// How the experiment with sidecars is called.
+fn sidecars(experiment: &Experiment) -> &'static str {
+    match experiment.mode.as_str() {
+        "mtls" => "sidecars, mTLS",
+        "plain" => "sidecars, clear text",
+        _ => "no sidecars",
+    }
+}
+
+/// A heading with a line under it.
+fn heading(text: &str) -> String {
+    format!("{text}\n{}\n", "═".repeat(text.chars().count()))
+}

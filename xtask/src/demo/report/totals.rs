@@ -1,0 +1,52 @@
+//! Whole requests: each pair, each method, without and with sidecars.
+
+use super::super::figures::{count, mean, quantile};
+use super::super::model::{Findings, Pair, Total};
+use super::super::table::Table;
+use super::{heading, sidecars};
+
+pub(super) fn text(findings: &Findings) -> String {
+    let mut table = Table::new(
+        3,
+        [
+            "from → to",
+            "calls",
+            "mesh",
+            "requests",
+            "mean",
+            "p50",
+            "p90",
+            "p99",
+        ],
+    );
+    let (without, with) = (&findings.without, &findings.with);
+    for (bare, meshed) in [(&without.outer, &with.outer), (&without.inner, &with.inner)] {
+        table.rule();
+        let mut name = format!("{} → {}", bare.source, bare.destination);
+        let kinds: [(&str, fn(&Pair) -> Total); 3] = [
+            ("GET", |pair| pair.get),
+            ("POST", |pair| pair.post),
+            ("all", |pair| pair.all),
+        ];
+        for (kind, of) in kinds {
+            let names = [std::mem::take(&mut name), kind.to_owned()];
+            row(&mut table, names, "no sidecars", of(bare));
+            row(&mut table, Default::default(), sidecars(with), of(meshed));
+        }
+    }
+    heading("Requests, first byte out to first byte back, as their client saw them (µs)")
+        + &table.to_string()
+}
+
+fn row(table: &mut Table, [name, kind]: [String; 2], mesh: &str, total: Total) {
+    table.row([
+        name,
+        kind,
+        mesh.to_owned(),
+        count(total.requests),
+        mean(total.mean_us),
+        quantile(total.p50_us),
+        quantile(total.p90_us),
+        quantile(total.p99_us),
+    ]);
+}
