@@ -45,14 +45,14 @@ pub(super) fn show(windows: &[Window]) -> String {
         ("records", "/request", 3, |it| it.records_per_request),
         ("records", "/exchange", 3, Window::records_per_exchange),
         ("paired", "% of exchanges", 2, |it| it.paired_percent),
-        ("records lost", "", 0, |it| it.lost_records),
+        ("records lost", "in all", 0, |it| it.lost_records),
         ("agent CPU", "% of a core", 2, |it| it.agent_cpu_percent),
         ("agent CPU", "µs/request", 2, |it| {
             it.agent_cpu_us_per_request
         }),
         ("agent wake-ups", "/s", 1, |it| it.agent_wakeups_per_second),
         ("agent RSS", "MiB", 1, |it| it.agent_rss_mib),
-        ("agent RSS, peak", "MiB", 1, |it| it.agent_rss_peak_mib),
+        ("agent RSS, most", "MiB", 1, |it| it.agent_rss_peak_mib),
     ];
     for (name, unit, digits, value) in lines {
         if let Some(estimate) = estimate(windows, value) {

@@ -51,7 +51,13 @@ impl Estimate {
     /// Like `1.25 [1.20, 1.31]`.
     pub(super) fn show(&self, digits: usize) -> String {
         let Self { median, low, high } = self;
-        format!("{median:.digits$} [{low:.digits$}, {high:.digits$}]")
+        format!("{median:.digits$} [{low:.digits$}, {high:.digits$}]").replace('-', "−")
+    }
+
+    /// A difference, like `+1.2 % [−0.3, +2.6]`.
+    pub(super) fn signed(&self, unit: &str) -> String {
+        let Self { median, low, high } = self;
+        format!("{median:+.1} {unit} [{low:+.1}, {high:+.1}]").replace('-', "−")
     }
 }
 
@@ -147,6 +153,17 @@ mod tests {
         assert_eq!(many.median, 50.0);
         assert!((38.0..42.0).contains(&many.low), "{many:?}");
         assert!((58.0..62.0).contains(&many.high), "{many:?}");
+    }
+
+    #[test]
+    fn differences_have_their_sign() {
+        let estimate = Estimate {
+            median: 1.25,
+            low: -0.31,
+            high: 2.6,
+        };
+        assert_eq!(estimate.signed("%"), "+1.2 % [−0.3, +2.6]");
+        assert_eq!(estimate.show(2), "1.25 [−0.31, 2.60]");
     }
 
     #[test]

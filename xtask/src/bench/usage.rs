@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 /// The unit of /proc/stat. It belongs to the ABI of every architecture with eBPF.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process and all its threads at one moment.
+/// A process and all its threads at one moment. A thread that ends takes its share with it, so this
+/// is for processes that keep theirs, as the agent does.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProcessUsage {
     pub(super) cpu_seconds: f64,
@@ -131,17 +132,25 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_something() {
-        let pid = std::process::id();
-        let (now, most) = resident_mib(pid).unwrap();
+    fn this_process_and_machine_use_something() {
+        let (now, most) = resident_mib(std::process::id()).unwrap();
         assert!(0.0 < now && now <= most);
-        let before = ProcessUsage::of(pid).unwrap();
-        let started = std::time::Instant::now();
-        while started.elapsed().as_millis() < 30 {
-            std::hint::spin_loop();
-        }
-        let spent = ProcessUsage::of(pid).unwrap().since(before);
-        assert!(spent.cpu_seconds > 0.001, "{spent:?}");
         assert!(machine_cpu().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_busy_process_takes_time() {
+        // Not this one: threads of other tests end, and take their times with them.
+        let mut busy = std::process::Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .unwrap();
+        let before = ProcessUsage::of(busy.id()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let spent = ProcessUsage::of(busy.id()).unwrap().since(before);
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(spent.cpu_seconds > 0.001, "{spent:?}");
+        assert!(ProcessUsage::of(busy.id()).is_err());
     }
 }

@@ -1,0 +1,105 @@
+//! The latency phase in words.
+
+use std::fmt::Write;
+
+use super::pairs::{Pair, Plan, Side};
+use super::stats::{self, Estimate};
+use super::stretch::Stretch;
+
+/// A row: what it is, its unit, and where it comes from.
+type Row = (&'static str, &'static str, fn(&Stretch) -> f64);
+
+const CPU: [Row; 4] = [
+    ("CPU, lab and agent", "µs", Stretch::cpu_us),
+    ("  both sidecars", "µs", |it| it.sidecars_cpu_us),
+    ("  app", "µs", |it| it.app_cpu_us),
+    ("CPU, whole machine", "µs", |it| it.machine_cpu_us),
+];
+const TIMES: [Row; 4] = [
+    ("latency p50", "µs", |it| it.latency_p50_us),
+    ("latency p99", "µs", |it| it.latency_p99_us),
+    ("service p50", "µs", |it| it.service_p50_us),
+    ("service p99", "µs", |it| it.service_p99_us),
+];
+const THROUGHPUT: Row = ("throughput", "/s", |it| it.throughput);
+
+/// Two tables: at a fixed rate, and saturated.
+pub(super) fn show(pairs: &[Pair], plan: Plan) -> String {
+    let Plan {
+        seconds,
+        rate,
+        pairs: number,
+    } = plan;
+    let mut text = format!(
+        "Fixed rate, {rate:.0} requests/s (open loop), {number} pairs of {seconds} s; CPU is of one request\n"
+    );
+    table(&mut text, pairs, |it| &it.fixed, TIMES.iter().chain(&CPU));
+    text += "\nSaturated (closed loop)\n";
+    let rows = [THROUGHPUT];
+    table(
+        &mut text,
+        pairs,
+        |it| &it.saturated,
+        rows.iter().chain(&CPU),
+    );
+    if let Some(elsewhere) = elsewhere(pairs) {
+        let _written = writeln!(
+            text,
+            "\nWork elsewhere on this machine: {} % of a core",
+            elsewhere.show(0)
+        );
+    }
+    text
+}
+
+/// What the figures have to be read with: on a quiet machine only the kernel's threads are left.
+fn elsewhere(pairs: &[Pair]) -> Option<Estimate> {
+    let sides = pairs.iter().flat_map(|pair| [&pair.without, &pair.with]);
+    let stretches = sides.flat_map(|side| [&side.fixed, &side.saturated]);
+    Estimate::of(&stretches.map(|it| it.elsewhere_percent).collect::<Vec<_>>())
+}
+
+fn table<'a>(
+    text: &mut String,
+    pairs: &[Pair],
+    which: fn(&Side) -> &Stretch,
+    rows: impl Iterator<Item = &'a Row>,
+) {
+    // A String takes everything.
+    let _written = writeln!(
+        text,
+        "{:<22}{:>11}{:>11}    {:<26}difference",
+        "", "without", "with", "change, median [95 %]"
+    );
+    for (name, unit, value) in rows {
+        let of = |side: &Side| value(which(side));
+        let change = estimate(pairs, |without, with| {
+            stats::percent_more(of(without), of(with))
+        });
+        let difference = estimate(pairs, |without, with| of(with) - of(without));
+        let (Some(without), Some(with)) = (
+            estimate(pairs, |without, _| of(without)),
+            estimate(pairs, |_, with| of(with)),
+        ) else {
+            continue;
+        };
+        let signed = |it: Option<Estimate>, unit| it.map_or_else(String::new, |it| it.signed(unit));
+        let _written = writeln!(
+            text,
+            "{name:<22}{:>11.1}{:>11.1}    {:<26}{}",
+            without.median,
+            with.median,
+            signed(change, "%"),
+            signed(difference, unit)
+        );
+    }
+}
+
+/// Over the pairs, of something made of both sides.
+pub(super) fn estimate(pairs: &[Pair], value: impl Fn(&Side, &Side) -> f64) -> Option<Estimate> {
+    let values: Vec<_> = pairs
+        .iter()
+        .map(|it| value(&it.without, &it.with))
+        .collect();
+    Estimate::of(&values)
+}
