@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hoptrace_lab::{AccessDirection, AgentProcess, Lab, LabOptions, Mode, Pod, Prometheus};
 
+use super::cpu;
 use super::measure::{self, Moments};
 use super::model::{Experiment, SidecarLog};
 use super::progress::step;
@@ -56,6 +57,7 @@ impl Traced {
         let (outer, inner) = (pair(Pod::Load, Pod::Client), pair(Pod::Client, Pod::Info));
         prometheus.wait_for(&agent.scraped(), LIMIT)?;
         let start = measure::now(prometheus)?;
+        let cpu_before = cpu::seconds(self.agent.pid())?;
         let run = |call: traffic::Call, so_far: u64| {
             let Volume { calls, runs, .. } = volume;
             let method = call.method;
@@ -68,6 +70,8 @@ impl Traced {
         };
         let ((mut load, get_seconds), between) = run(GET, 0)?;
         let ((posts, post_seconds), end) = run(POST, volume.of_each())?;
+        let cpu_seconds = cpu::seconds(self.agent.pid())? - cpu_before;
+        let load_seconds = get_seconds + post_seconds;
         load.extend(posts);
         let at = Moments {
             start,
@@ -79,7 +83,7 @@ impl Traced {
             outer: measure::pair(prometheus, &outer, at)?,
             inner: measure::pair(prometheus, &inner, at)?,
             coverage: measure::coverage(prometheus, &agent, end)?,
-            cost: measure::cost(prometheus, &agent, at, get_seconds + post_seconds)?,
+            cost: measure::cost(prometheus, &agent, at, cpu_seconds, load_seconds)?,
             envoy: self.access_logs(2 * volume.of_each())?,
             load,
         })

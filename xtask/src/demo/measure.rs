@@ -140,6 +140,7 @@ pub(super) fn cost(
     prometheus: &Prometheus,
     agent: &Agent,
     at: Moments,
+    cpu_seconds: f64,
     load_seconds: f64,
 ) -> Result<Cost> {
     let window = Window {
@@ -155,7 +156,7 @@ pub(super) fn cost(
     let seconds = by_program(agent.bpf_seconds(window))?;
     let runs = by_program(agent.bpf_runs(window))?;
     Ok(Cost {
-        cpu_seconds: number(prometheus, &agent.cpu(window))?,
+        cpu_seconds,
         load_seconds,
         rss_bytes: number(prometheus, &agent.rss(at.end))?,
         programs: runs

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use hoptrace_lab::load::Schedule;
 use hoptrace_lab::{Mode, Prometheus, signals};
@@ -14,6 +14,7 @@ use progress::step;
 use ready::Ports;
 use traffic::Volume;
 
+mod cpu;
 mod experiment;
 mod figures;
 mod measure;
@@ -68,6 +69,14 @@ const KEPT_RUN: f64 = 60.0;
 /// Shows it. Whatever was started has ended when this returns, by success, error or signal.
 pub(crate) fn run(options: &Options) -> Result<()> {
     signals::on_interrupt()?;
+    let done = show(options);
+    if done.is_err() && signals::interrupted() {
+        bail!("interrupted by a signal; everything that was started has been removed");
+    }
+    done
+}
+
+fn show(options: &Options) -> Result<()> {
     ready::machine()?;
     let ports = ready::ports(options.listen_port)?;
     options.json.as_deref().map(check_place).transpose()?;
@@ -92,6 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let meshed = Traced::up(&programs, mode, ports.with, volume)?;
     let with = meshed.measure(&prometheus, volume)?;
     let findings = Findings {
+        cpus: std::thread::available_parallelism().map_or(1, Into::into),
         calls: volume.calls,
         runs: volume.runs,
         connections: volume.connections,

@@ -7,6 +7,8 @@ use serde::Serialize;
 /// The whole demonstration; `--json` writes it.
 #[derive(Debug, Serialize)]
 pub(super) struct Findings {
+    /// Of this machine.
+    pub(super) cpus: usize,
     /// Calls a run.
     pub(super) calls: u64,
     /// Runs of each of GET and POST.

@@ -12,7 +12,6 @@ const PENDING: &str = "hoptrace_exchanges_pending";
 const LOST: &str = "hoptrace_records_lost_total";
 const BPF_SECONDS: &str = "hoptrace_bpf_run_seconds_total";
 const BPF_RUNS: &str = "hoptrace_bpf_runs_total";
-const CPU: &str = "process_cpu_seconds_total";
 const RSS: &str = "process_resident_memory_bytes";
 
 /// A moment on Prometheus' clock, seconds since 1970.
@@ -59,12 +58,7 @@ impl fmt::Display for Series {
 impl Agent {
     /// There is a scrape of the agent.
     pub(super) fn scraped(&self) -> String {
-        self.gauge(CPU)
-    }
-
-    /// Seconds of CPU since it started.
-    pub(super) fn cpu(&self, window: Window) -> String {
-        self.counter(CPU, "", window)
+        self.gauge(RSS)
     }
 
     pub(super) fn rss(&self, at: f64) -> String {

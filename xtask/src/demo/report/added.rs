@@ -37,7 +37,7 @@ pub(super) fn text(findings: &Findings) -> String {
     for place in &places {
         table.row([
             place.name.clone(),
-            if place.is_sidecar {
+            if place.without == 0.0 {
                 NONE.to_owned()
             } else {
                 mean(place.without)
@@ -73,36 +73,40 @@ fn has_queue(place: &Place) -> bool {
 /// The answer in words.
 fn answer(places: &[Place], without: f64, with: f64) -> String {
     let all = with - without;
-    let sidecars = places.iter().filter(|place| place.is_sidecar);
-    let (inside, queue) = sidecars.fold((0.0, 0.0), |(inside, queue), place| {
-        (inside + place.with, queue + place.queue)
-    });
-    let of = |name: &str| {
-        let fitting = places.iter().filter(|place| place.name.starts_with(name));
-        fitting.fold(0.0, |sum, place| sum + place.with - place.without)
+    let sum = |fits: &dyn Fn(&Place) -> bool, of: fn(&Place) -> f64| {
+        let fitting = places.iter().filter(|place| fits(place));
+        fitting.fold(0.0, |sum, place| sum + of(place))
     };
-    format!(
-        "\nThe mesh added {} µs to the mean call ({}): {} µs inside the three sidecars (of which {} µs\n\
-         waiting to be read, {} µs being processed), {} µs on the loopback connections to and from\n\
-         them, {} µs on the network; the apps themselves took {} µs (they share the CPUs).\n",
-        added(all),
-        percent_added(all, without),
-        added(inside),
+    let more = |place: &Place| place.with - place.without;
+    let of = |name: &'static str| sum(&move |place| place.name.starts_with(name), more);
+    let inside = sum(&|place| place.is_sidecar, more);
+    let queue = sum(&|place| place.is_sidecar, |place| place.queue);
+    let sidecars = format!(
+        "in the three sidecars: {} waiting to be read, {} from read to write",
         mean(queue),
-        mean(inside - queue),
-        added(of("loopback")),
-        added(of("network")),
-        added(of("app")),
+        mean(inside - queue)
+    );
+    let wheres = [
+        (inside, sidecars.as_str()),
+        (
+            of("loopback"),
+            "on the loopback connections between apps and sidecars",
+        ),
+        (of("network"), "on the network between the pods"),
+        (
+            of("app"),
+            "in the apps, which share the CPUs with the sidecars",
+        ),
+    ];
+    let lines = wheres
+        .map(|(us, place)| format!("{:>11} µs {:>7}  {place}\n", added(us), percent(us, all)));
+    let percent = percent(all, without);
+    let sign = if all < 0.0 { "" } else { "+" };
+    format!(
+        "\nThe mesh added {} µs to the mean call ({sign}{percent}), and this is where:\n{}",
+        mean(all),
+        lines.concat()
     )
-}
-
-fn percent_added(part: f64, whole: f64) -> String {
-    let text = percent(part, whole);
-    if part >= 0.0 {
-        format!("+{text}")
-    } else {
-        text
-    }
 }
 
 fn places(findings: &Findings) -> Vec<Place> {
@@ -118,7 +122,7 @@ fn places(findings: &Findings) -> Vec<Place> {
             outer,
             "sidecar_inbound",
         ),
-        place(format!("loopback in {client}, in"), outer, "loopback"),
+        place(format!("loopback of {client}"), outer, "loopback"),
         place(format!("app {client}"), outer, "app"),
         place(
             format!("sidecar_outbound of {client}"),
@@ -135,7 +139,7 @@ fn places(findings: &Findings) -> Vec<Place> {
             inner,
             "sidecar_inbound",
         ),
-        place("loopback in both, out and in".into(), inner, "loopback"),
+        place("loopback of both".into(), inner, "loopback"),
         place(format!("app {info}"), inner, "app"),
     ]
 }

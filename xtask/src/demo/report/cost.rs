@@ -7,10 +7,6 @@ use super::super::model::{Cost, Experiment, Findings};
 use super::super::table::Table;
 use super::{heading, sidecars};
 
-/// Sockets a call passes: two without sidecars on each of its connections, with them as many again
-/// for each sidecar.
-const SOCKETS: [u32; 2] = [4, 10];
-
 pub(super) fn text(findings: &Findings) -> String {
     let both = [&findings.without, &findings.with];
     let mut table = Table::new(1, ["", "no sidecars", sidecars(&findings.with)]);
@@ -22,7 +18,7 @@ pub(super) fn text(findings: &Findings) -> String {
         count((calls(experiment) / experiment.cost.load_seconds).round() as u64)
     });
     row("agent, CPU seconds", |e| {
-        format!("{:.2}", e.cost.cpu_seconds)
+        format!("{:.3}", e.cost.cpu_seconds)
     });
     row("agent, CPU of one core", |e| {
         format!("{:.1} %", e.cost.cpu_seconds / e.cost.load_seconds * 100.0)
@@ -51,18 +47,15 @@ pub(super) fn text(findings: &Findings) -> String {
             let program = programs.find(|program| program.name == name && program.runs > 0);
             program.map_or(NONE.to_owned(), |program| {
                 let ns = program.seconds / program.runs as f64 * 1e9;
-                format!("{ns:.0} ns × {}", count(program.runs))
+                format!("{ns:.0} ns × {} runs", count(program.runs))
             })
         });
-        table.row([format!("{name}, a run × runs")].into_iter().chain(cells));
+        table.row([format!("kernel, program {name}")].into_iter().chain(cells));
     }
-    let [without, with] = SOCKETS;
-    heading("What the tracer itself costs (Prometheus and the kernel's accounting)")
+    heading("What the tracer itself costs (kernel's accounting, Prometheus)")
         + &table.to_string()
-        + &format!(
-            "A call passes {without} sockets without sidecars and {with} with them. The agent's CPU \
-             includes scrapes.\n"
-        )
+        + "The agent's CPU is that from the first call to the last scrape, which is counted. The \
+           kernel's accounting\nof programs is on, which itself takes about 20 ns a run.\n"
 }
 
 fn calls(experiment: &Experiment) -> f64 {

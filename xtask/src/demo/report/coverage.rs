@@ -48,6 +48,8 @@ pub(super) fn text(findings: &Findings) -> String {
         .map(|(coverage, name)| format!("Records lost, {name}: {}.\n", losses(coverage)));
     heading("Coverage: exchanges (request and response on one socket)")
         + &table.to_string()
+        + "A call passes 4 sockets without sidecars and 10 with them. Connections between the services are \
+           older than\nthe agent.\n"
         + &losses.collect::<String>()
 }
 
@@ -64,6 +66,7 @@ fn losses(coverage: &Coverage) -> String {
     let mut parts: Vec<_> = coverage
         .lost
         .iter()
+        .filter(|(_, lost)| **lost > 0)
         .map(|(reason, lost)| format!("{} {reason}", count(*lost)))
         .collect();
     if coverage.pending > 0 {

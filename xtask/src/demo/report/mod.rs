@@ -1,5 +1,6 @@
 //! Findings as a person reads them: tables of at most 110 columns, and sentences.
 
+use super::figures;
 use super::model::{Experiment, Findings};
 
 mod added;
@@ -23,15 +24,15 @@ Times are microseconds. Means are exact (sum over count). p50, p90 and p99 are i
 histogram buckets (1, 2, 5, 10 …), and `<10` is below the first one. Quantiles do not add up; means do.
 queue: bytes wait in the socket until the process reads them. processing: from read to first write.";
 
-/// Everything.
+/// Everything, the answer first.
 pub(super) fn text(findings: &Findings) -> String {
     let sections = [
         opening(findings),
         totals::text(findings),
+        added::text(findings),
         hops::text(findings, |experiment| &experiment.outer),
         hops::text(findings, |experiment| &experiment.inner),
         FOOTNOTES.to_owned() + "\n",
-        added::text(findings),
         witnesses::envoy(&findings.with),
         witnesses::load(findings),
         coverage::text(findings),
@@ -42,15 +43,22 @@ pub(super) fn text(findings: &Findings) -> String {
 
 fn opening(findings: &Findings) -> String {
     let Findings {
+        cpus,
         calls,
         runs,
         connections,
         ..
     } = findings;
     format!(
-        "{runs} runs of {calls} GET calls and {runs} of {calls} POST calls, in batches over \
-         {connections} connections, from outside of the mesh:\n\
-         load → capitol-client (NGINX, gateway) → capitol-info (REST, SQLite). Figures: Prometheus.\n"
+        "load → capitol-client (NGINX, gateway) → capitol-info (REST, SQLite), {runs} × {} GET and \
+         {runs} × {} POST.\n\
+         Calls come from outside of the mesh, in batches: each of {connections} connections sends \
+         the next call once the last\n\
+         is answered, so the {cpus} CPUs of this machine are as busy as they can be, and bytes \
+         queue. All figures\n\
+         are what Prometheus answers, except where another witness is named.\n",
+        figures::count(*calls),
+        figures::count(*calls),
     )
 }
 

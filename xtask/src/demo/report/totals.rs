@@ -5,12 +5,21 @@ use super::super::model::{Findings, Pair, Total};
 use super::super::table::Table;
 use super::{heading, sidecars};
 
+/// Picks the calls of one kind.
+type Pick = fn(&Pair) -> Total;
+
+const KINDS: [(&str, Pick); 3] = [
+    ("GET", |pair| pair.get),
+    ("POST", |pair| pair.post),
+    ("both", |pair| pair.all),
+];
+
 pub(super) fn text(findings: &Findings) -> String {
     let mut table = Table::new(
         3,
         [
             "from → to",
-            "calls",
+            "method",
             "mesh",
             "requests",
             "mean",
@@ -23,12 +32,7 @@ pub(super) fn text(findings: &Findings) -> String {
     for (bare, meshed) in [(&without.outer, &with.outer), (&without.inner, &with.inner)] {
         table.rule();
         let mut name = format!("{} → {}", bare.source, bare.destination);
-        let kinds: [(&str, fn(&Pair) -> Total); 3] = [
-            ("GET", |pair| pair.get),
-            ("POST", |pair| pair.post),
-            ("all", |pair| pair.all),
-        ];
-        for (kind, of) in kinds {
+        for (kind, of) in KINDS {
             let names = [std::mem::take(&mut name), kind.to_owned()];
             row(&mut table, names, "no sidecars", of(bare));
             row(&mut table, Default::default(), sidecars(with), of(meshed));

@@ -19,13 +19,14 @@ pub(super) fn envoy(experiment: &Experiment) -> String {
             "Envoy sees",
         ],
     );
-    let (mut inside, mut admitted) = (0.0, 0.0);
+    let (mut inside, mut queued, mut admitted) = (0.0, 0.0, 0.0);
     for log in &experiment.envoy {
         let pair = pair_of(experiment, log.pod, log.hop);
         let ours = pair.hop_us(log.hop);
         let queue = |part: &HopPart| part.hop == log.hop && part.part == "queue";
         let waiting = pair.mean_us(queue);
         inside += ours;
+        queued += waiting;
         admitted += log.mean_us;
         table.row([
             format!("{} of {}", log.hop, log.pod),
@@ -40,11 +41,13 @@ pub(super) fn envoy(experiment: &Experiment) -> String {
     heading("The outside truth: the same requests in Envoy's own access log (means, both legs, µs)")
         + &table.to_string()
         + &format!(
-            "Envoy admits {} of {} µs a call. Its clock starts once it has read and stops before the \
-             bytes\nleave: what it leaves out is queueing, and the rest of its event loop's turn, which \
-             it cannot see.\n",
+            "Envoy admits {} of {} µs a call: its clock starts once it has read, and stops before the \
+             bytes leave. It\ncannot see how long they queued ({} µs), nor the rest of its event \
+             loop's turn: reading and decrypting\nbefore, encrypting and writing after, other \
+             connections in between.\n",
             mean(admitted),
-            mean(inside)
+            mean(inside),
+            mean(queued)
         )
 }
 
@@ -81,8 +84,10 @@ pub(super) fn load(findings: &Findings) -> String {
         });
         table.row([format!("{method}, hoptrace")].into_iter().chain(ours));
     }
-    heading("The load generator's own latency, to the last byte of the answer (µs)")
+    heading("The load generator's own latency (µs)")
         + &table.to_string()
+        + "Its clock runs until it has read the last byte, so its own wait for a CPU is in it; \
+           hoptrace's stops when\nthe first byte arrives at its socket.\n"
 }
 
 fn cells(run: &Run) -> [String; 4] {
