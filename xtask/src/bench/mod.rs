@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn measure(options: &Options, mesh: &Mesh, started: String, machine: Machine) -> Result<Results> {
-    let saturation = mesh.saturation(if options.quick { 1.0 } else { 2.0 })?;
+    let saturation = mesh.saturation()?;
     println!("saturated at {saturation:.0} requests/s without an agent\n");
     let rate_of = |share| options.rate.map_or(saturation * share, f64::from);
     let plan = (!options.hooks_only).then(|| Plan {
@@ -126,7 +126,7 @@ fn measure(options: &Options, mesh: &Mesh, started: String, machine: Machine) ->
     };
     let (number, seconds) = match (options.quick, options.hooks_only) {
         (true, _) => (2, 1.5),
-        (false, true) => (4, 2.5),
+        (false, true) => (4, 2.0),
         (false, false) => (5, 5.0),
     };
     eprintln!("… accounting, {number} windows of {seconds} s");

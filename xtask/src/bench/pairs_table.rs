@@ -21,6 +21,8 @@ const TIMES: [Row; 4] = [
     ("service p50", "µs", |it| it.service_p50_us),
     ("service p99", "µs", |it| it.service_p99_us),
 ];
+/// More work than this elsewhere, in percent of a core, disturbs what is measured here.
+const QUIET_PERCENT: f64 = 10.0;
 const THROUGHPUT: Row = ("throughput", "/s", |it| it.throughput);
 
 /// Two tables: at a fixed rate, and saturated.
@@ -48,6 +50,10 @@ pub(super) fn show(pairs: &[Pair], plan: Plan) -> String {
             "\nWork elsewhere on this machine: {} % of a core",
             elsewhere.show(0)
         );
+        if elsewhere.median > QUIET_PERCENT {
+            text += "Other programs are busy here: compare nothing but the intervals, and run it \
+                     again when they rest.\n";
+        }
     }
     text
 }
