@@ -57,7 +57,7 @@ pub(crate) struct Options {
     /// A smoke test: two pairs of two seconds. Its figures mean nothing.
     #[arg(long, conflicts_with_all = ["pairs", "seconds"])]
     quick: bool,
-    /// Where the results go as JSON [default: target/bench/<time>.json]
+    /// Where the results go as JSON [default: target/bench/TIME.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -109,3 +109,68 @@ pub(super) fn estimate(pairs: &[Pair], value: impl Fn(&Side, &Side) -> f64) -> O
         .collect();
     Estimate::of(&values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stretch(scale: f64, elsewhere: f64) -> Stretch {
+        Stretch {
+            requests: 1,
+            failed: 0,
+            throughput: 1000.0 / scale,
+            latency_p50_us: 200.0 * scale,
+            latency_p99_us: 900.0,
+            service_p50_us: 190.0,
+            service_p99_us: 800.0,
+            lab_cpu_us: 100.0,
+            sidecars_cpu_us: 80.0,
+            app_cpu_us: 10.0,
+            agent_cpu_us: if scale > 1.0 { 3.0 } else { 0.0 },
+            machine_cpu_us: 120.0,
+            elsewhere_percent: elsewhere,
+        }
+    }
+
+    fn shown(elsewhere: f64) -> String {
+        let side = |scale| Side {
+            fixed: stretch(scale, elsewhere),
+            saturated: stretch(scale, elsewhere),
+            accounted: false,
+        };
+        let pair = Pair {
+            agent_first: false,
+            without: side(1.0),
+            with: side(1.25),
+        };
+        let plan = Plan {
+            pairs: 1,
+            seconds: 8.0,
+            rate: 500.0,
+        };
+        show(&[pair], plan)
+    }
+
+    #[test]
+    fn each_figure_has_both_sides_and_what_changed() {
+        let text = shown(2.0);
+        let row = |name| text.lines().find(|line| line.starts_with(name)).unwrap();
+        let words = |name| row(name).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            words("latency p50"),
+            "latency p50 200.0 250.0 +25.0 % [+25.0, +25.0] +50.0 µs [+50.0, +50.0]"
+        );
+        assert_eq!(
+            words("throughput"),
+            "throughput 1000.0 800.0 −20.0 % [−20.0, −20.0] −200.0 /s [−200.0, −200.0]"
+        );
+        // The agent is a part of what tracing costs.
+        assert!(words("CPU, lab and agent").contains("100.0 103.0 +3.0 %"));
+        assert!(!text.contains("busy"), "{text}");
+    }
+
+    #[test]
+    fn a_busy_machine_is_named() {
+        assert!(shown(80.0).contains("busy"));
+    }
+}
