@@ -1,30 +1,27 @@
-//! Every way in which the kernel side loses or refuses something, and what it did see.
+//! Every way in which the kernel side loses or refuses something.
 
 /// Slots of the per-CPU counter array, in this order. Append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Loss {
-    /// Not a loss: exchanges completed, whether or not their record was delivered.
-    Completed = 0,
     /// The ring was full: one exchange record lost.
-    RingFull = 1,
+    RingFull = 0,
     /// No memory for a socket's state: its payload segments are not traced.
-    SocketStateFull = 2,
+    SocketStateFull = 1,
     /// An IP or TCP header that could not be read: one segment not traced.
-    MalformedHeader = 3,
+    MalformedHeader = 2,
     /// An IPv6 packet with extension headers or an IPv4 fragment: one packet not traced.
-    UnsupportedHeader = 4,
+    UnsupportedHeader = 3,
     /// Payload bytes of a plaintext leg could not be copied: the record has no header prefix.
-    PrefixUnreadable = 5,
+    PrefixUnreadable = 4,
 }
 
 /// Number of slots.
-pub const LOSS_SLOTS: u32 = 6;
+pub const LOSS_SLOTS: u32 = 5;
 
 impl Loss {
     /// Every slot in index order.
     pub const ALL: [Self; LOSS_SLOTS as usize] = [
-        Self::Completed,
         Self::RingFull,
         Self::SocketStateFull,
         Self::MalformedHeader,
@@ -36,7 +33,6 @@ impl Loss {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Completed => "none",
             Self::RingFull => "ring_full",
             Self::SocketStateFull => "socket_state_full",
             Self::MalformedHeader => "malformed_header",

@@ -24,7 +24,6 @@ static EXCHANGES: RingBuf<ExchangeRecord, RING_BYTES> = RingBuf::new();
 /// Sends the record of the exchange that just ended.
 #[inline(always)]
 pub(crate) fn exchange(state: &mut SocketState) {
-    loss::count(Loss::Completed);
     let index = state.record.index;
     let announce = index < ANNOUNCE_FIRST || index % ANNOUNCE_EVERY == 0;
     // A handshake's records are settled without knowing the socket.

@@ -218,7 +218,7 @@ impl Core {
         let since = |now: u64, then: u64| now.saturating_sub(then);
         let lost = since(books.lost(), self.told.lost());
         let unpaired = since(books.fate(Fate::Unpaired), self.told.fate(Fate::Unpaired));
-        let exchanges = since(books.completed, self.told.completed);
+        let exchanges = since(books.completed(), self.told.completed());
         if lost > 0 {
             tracing::warn!(
                 exchanges,
@@ -252,14 +252,11 @@ impl Core {
         for (fate, method, total) in books.counts() {
             metrics.set_exchanges(fate, method, total);
         }
-        metrics.set_completed(books.completed);
+        metrics.set_completed(books.completed());
         metrics.set_pending(books.pending);
         metrics.set_lost("parse_error", books.parse_error);
         metrics.set_lost("unknown_socket", books.unknown_socket);
-        for loss in Loss::ALL
-            .into_iter()
-            .filter(|&loss| loss != Loss::Completed)
-        {
+        for loss in Loss::ALL {
             metrics.set_lost(loss.reason(), tracer.hooks().lost(loss));
         }
         if self.stats.is_some() {

@@ -10,10 +10,11 @@ use crate::model::{Fate, Method};
 /// Counts of one run; every figure is exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
-    /// Exchanges that the kernel side completed.
-    pub completed: u64,
-    /// Of those, records that did not fit into the ring.
+    /// Records that did not fit into the ring, as the kernel side counts them.
     pub ring_full: u64,
+    /// Exchanges that never came, by the gaps in their sockets' numbering: a part of `ring_full`,
+    /// found without the kernel side's count.
+    pub missed: u64,
     /// Records taken from the ring.
     pub received: u64,
     /// Records that could not be decoded.
@@ -40,7 +41,6 @@ impl Books {
 
     /// Takes over the kernel side's counters.
     pub fn read_kernel(&mut self, hooks: &Hooks) {
-        self.completed = hooks.lost(Loss::Completed);
         self.ring_full = hooks.lost(Loss::RingFull);
     }
 
@@ -67,10 +67,17 @@ impl Books {
         self.fates.iter().flatten().sum()
     }
 
-    /// Whether both sides agree to the integer; true only once the ring is empty.
+    /// Exchanges that the kernel side completed and whose record it delivered or lost.
+    #[must_use]
+    pub const fn completed(&self) -> u64 {
+        self.received + self.ring_full
+    }
+
+    /// Whether everything received has a fate, to the integer, and nothing is missing that the
+    /// kernel side did not count as lost.
     #[must_use]
     pub fn balance(&self) -> bool {
-        self.completed == self.ring_full + self.received
+        self.missed <= self.ring_full
             && self.received
                 == self.parse_error + self.unknown_socket + self.settled() + self.pending
     }
@@ -86,10 +93,11 @@ impl fmt::Display for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "completed={} received={} ring_full={} parse_error={} unknown_socket={} pending={}",
-            self.completed,
+            "completed={} received={} ring_full={} missed={} parse_error={} unknown_socket={} pending={}",
+            self.completed(),
             self.received,
             self.ring_full,
+            self.missed,
             self.parse_error,
             self.unknown_socket,
             self.pending

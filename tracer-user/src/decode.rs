@@ -144,7 +144,7 @@ pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeErro
     // The length tells which parts are there; see `tracer_ebpf::emit`.
     let heads = match SocketInfo::read_from_prefix(rest) {
         Ok((info, heads)) => {
-            sockets.introduce(record.sock_cookie, Socket::new(&info));
+            sockets.introduce(record.sock_cookie, record.index, Socket::new(&info));
             heads
         }
         Err(_) if rest.is_empty() => rest,
@@ -162,7 +162,7 @@ pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeErro
         return Ok(Decoded::Handshake);
     }
     let socket = sockets
-        .find(record.sock_cookie)
+        .find(record.sock_cookie, record.index)
         .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
     Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
 }

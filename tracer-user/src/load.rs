@@ -222,7 +222,7 @@ impl Hooks {
     /// Whether the counters can be read with the capabilities of the calling thread.
     #[must_use]
     pub fn readable(&self) -> bool {
-        self.losses.get(&(Loss::Completed as u32), 0).is_ok()
+        self.losses.get(&(Loss::RingFull as u32), 0).is_ok()
     }
 
     /// Hands what the eBPF programs logged to the `log` crate's logger.

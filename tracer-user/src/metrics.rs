@@ -100,10 +100,8 @@ impl Metrics {
                 }
             }
         }
-        let kernel = Loss::ALL
+        for reason in Loss::ALL
             .into_iter()
-            .filter(|&loss| loss != Loss::Completed);
-        for reason in kernel
             .map(Loss::reason)
             .chain(names::AGENT_LOSS_REASONS.iter().copied())
         {

@@ -89,6 +89,12 @@ impl Pipeline {
             .expire(now.saturating_sub(self.hold_ns.saturating_mul(CALLS_HOLDS)));
     }
 
+    /// Exchanges that the numbering of the others shows to be lost.
+    #[must_use]
+    pub const fn missed(&self) -> u64 {
+        self.sockets.missed()
+    }
+
     /// Exchanges that wait for their partners.
     #[must_use]
     pub fn pending(&self) -> usize {

@@ -9,9 +9,17 @@ use crate::decode::Socket;
 /// silent for a whole generation are forgotten, and those introduce themselves again.
 #[derive(Debug)]
 pub struct Sockets {
-    young: HashMap<u64, Socket>,
-    old: HashMap<u64, Socket>,
+    young: HashMap<u64, Known>,
+    old: HashMap<u64, Known>,
     cap: usize,
+    missed: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    socket: Socket,
+    /// Ordinal of the exchange that comes next.
+    next: u32,
 }
 
 impl Default for Sockets {
@@ -21,7 +29,7 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// Sockets of one generation, 72 bytes each: more than a node has in use at a time.
+    /// Sockets of one generation, 80 bytes each: more than a node has in use at a time.
     pub const CAP: usize = 65_536;
 
     /// An empty table of two generations of `cap` sockets.
@@ -31,23 +39,48 @@ impl Sockets {
             young: HashMap::new(),
             old: HashMap::new(),
             cap,
+            missed: 0,
         }
     }
 
-    /// Notes what a socket told.
-    pub fn introduce(&mut self, cookie: u64, socket: Socket) {
-        if self.young.len() >= self.cap && !self.young.contains_key(&cookie) {
+    /// Exchanges of known sockets that were counted by the kernel side and never came: what the
+    /// ring lost, told by the numbers of those that did come.
+    #[must_use]
+    pub const fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Notes what a socket told with its exchange number `index`.
+    pub fn introduce(&mut self, cookie: u64, index: u32, socket: Socket) {
+        if let Some(known) = self.young.get_mut(&cookie) {
+            known.socket = socket;
+            return;
+        }
+        let next = self.old.remove(&cookie).map_or(index, |known| known.next);
+        self.insert(cookie, Known { socket, next });
+    }
+
+    /// What the socket of exchange number `index` told.
+    pub fn find(&mut self, cookie: u64, index: u32) -> Option<&Socket> {
+        if !self.young.contains_key(&cookie) {
+            self.rejuvenate(cookie)?;
+        }
+        let known = self.young.get_mut(&cookie)?;
+        self.missed += u64::from(index.saturating_sub(known.next));
+        known.next = index.wrapping_add(1);
+        Some(&known.socket)
+    }
+
+    fn rejuvenate(&mut self, cookie: u64) -> Option<()> {
+        let known = self.old.remove(&cookie)?;
+        self.insert(cookie, known);
+        Some(())
+    }
+
+    fn insert(&mut self, cookie: u64, known: Known) {
+        if self.young.len() >= self.cap {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(cookie, socket);
-    }
-
-    /// What the socket told.
-    pub fn find(&mut self, cookie: u64) -> Option<&Socket> {
-        if !self.young.contains_key(&cookie) {
-            let socket = self.old.remove(&cookie)?;
-            self.introduce(cookie, socket);
-        }
-        self.young.get(&cookie)
+        self.young.insert(cookie, known);
     }
 }

@@ -122,6 +122,7 @@ impl Tracer {
     /// The books as of now.
     pub fn books(&mut self) -> Books {
         self.books.read_kernel(&self.hooks);
+        self.books.missed = self.pipeline.missed();
         self.books.pending = u64::try_from(self.pipeline.pending()).unwrap_or(u64::MAX);
         self.books.clone()
     }

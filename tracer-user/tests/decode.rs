@@ -81,6 +81,18 @@ fn a_socket_introduces_itself_once() {
 }
 
 #[test]
+fn gaps_in_the_numbering_are_counted() {
+    let mut sockets = Sockets::default();
+    let index = std::mem::offset_of!(ExchangeRecord, index);
+    for number in [5_u32, 6, 9, 10, 12] {
+        let mut bytes = record(ANNOUNCED_LEN);
+        bytes[index..index + 4].copy_from_slice(&number.to_ne_bytes());
+        one(&bytes, &mut sockets).unwrap();
+    }
+    assert_eq!(sockets.missed(), 3);
+}
+
+#[test]
 fn sockets_in_use_outlive_those_that_are_silent() {
     let mut sockets = Sockets::new(4);
     let mut bytes = record(ANNOUNCED_LEN);
@@ -93,8 +105,8 @@ fn sockets_in_use_outlive_those_that_are_silent() {
             decode(&record(ANNOUNCED_LEN), &mut sockets).unwrap();
         }
     }
-    assert!(sockets.find(7).is_some());
-    assert!(sockets.find(100).is_none());
+    assert!(sockets.find(7, 0).is_some());
+    assert!(sockets.find(100, 0).is_none());
 }
 
 #[test]

@@ -51,7 +51,14 @@ fn check(lab: &Lab, connections: usize, schedule: Schedule) {
     let sent = usize::try_from(traced.result.succeeded).unwrap();
     let books = &traced.books;
     assert!(books.balance(), "{books}");
-    assert_eq!(books.lost(), 0, "{books}");
+    assert_eq!((books.lost(), books.missed), (0, 0), "{books}");
+    let handshakes = usize::try_from(books.fate(Fate::Handshake)).unwrap();
+    let completed = usize::try_from(books.completed()).unwrap();
+    assert_eq!(
+        completed,
+        6 * sent + handshakes,
+        "six exchanges a request: {books}"
+    );
     let whole = traced
         .requests
         .iter()
