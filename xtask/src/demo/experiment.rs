@@ -55,7 +55,9 @@ impl Traced {
             destination: destination.workload(),
         };
         let (outer, inner) = (pair(Pod::Load, Pod::Client), pair(Pod::Client, Pod::Info));
-        prometheus.wait_for(&agent.scraped(), LIMIT)?;
+        // A Prometheus that has just started takes five seconds to take up its targets.
+        let scraped = || prometheus.wait_for(&agent.scraped(), LIMIT);
+        step("the agent's first scrape", scraped)?;
         let start = measure::now(prometheus)?;
         let cpu_before = cpu::seconds(self.agent.pid())?;
         let run = |call: traffic::Call, so_far: u64| {

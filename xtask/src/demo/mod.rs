@@ -152,7 +152,7 @@ fn keep(meshed: &Traced, ports: Ports) -> Result<()> {
     println!("\nStill running, with {KEPT_RATE} calls a second:");
     println!("  agent       {}", meshed.metrics_url());
     println!("  Prometheus  http://127.0.0.1:{}/graph", ports.prometheus);
-    println!("  for example {}", report::EXAMPLE_QUERY);
+    println!("              {}", report::EXAMPLE_QUERY);
     println!("  lab         {}", meshed.lab.state().name);
     println!("Ctrl-C ends and removes all of it.");
     let schedule = Schedule::Rate {

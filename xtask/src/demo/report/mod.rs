@@ -14,10 +14,8 @@ mod witnesses;
 mod tests;
 
 /// Something to paste into Prometheus while the demonstration is kept running.
-pub(super) const EXAMPLE_QUERY: &str = "sum by (hop, destination_workload) \
-    (rate(hoptrace_hop_duration_seconds_sum[30s])) / ignoring (hop) group_left \
-    sum by (destination_workload) \
-    (rate(hoptrace_request_duration_seconds_count{reporter=\"source\"}[30s]))";
+pub(super) const EXAMPLE_QUERY: &str =
+    "sum by (destination_workload, hop) (rate(hoptrace_hop_duration_seconds_sum[30s]))";
 
 const FOOTNOTES: &str = "\
 Times are microseconds. Means are exact (sum over count). p50, p90 and p99 are interpolated inside
