@@ -32,6 +32,7 @@ struct Cli {
 
 const FIRST_STEPS: &str = "\
 First steps:
+  cargo xtask demo         all of it: what a mesh costs, without and with sidecars
   cargo xtask setup        what is missing is named, then installed (needs root)
   cargo xtask build-ebpf   again after each change in tracer-ebpf/
   cargo build --release    the agent: target/release/hoptrace

@@ -47,16 +47,20 @@ fn opening(findings: &Findings) -> String {
         connections,
         ..
     } = findings;
+    let batches = if *connections == 1 {
+        "one after the other over one connection, so that little\nqueues.".to_owned()
+    } else {
+        format!(
+            "in batches: each of {connections} connections sends the next call once the last\nis \
+             answered, so the {cpus} CPUs of this machine are as busy as they can be, and bytes queue."
+        )
+    };
     format!(
-        "load → capitol-client (NGINX, gateway) → capitol-info (REST, SQLite), {runs} × {} GET and \
-         {runs} × {} POST.\n\
-         Calls come from outside of the mesh, in batches: each of {connections} connections sends \
-         the next call once the last\n\
-         is answered, so the {cpus} CPUs of this machine are as busy as they can be, and bytes \
-         queue. All figures\n\
+        "load → capitol-client (NGINX, gateway) → capitol-info (REST, SQLite), {runs} × {calls} GET \
+         and {runs} × {calls} POST.\n\
+         Calls come from outside of the mesh, {batches} All figures\n\
          are what Prometheus answers, except where another witness is named.\n",
-        figures::count(*calls),
-        figures::count(*calls),
+        calls = figures::count(*calls),
     )
 }
 
