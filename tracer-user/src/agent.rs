@@ -21,7 +21,7 @@ use crate::identity::{self, IdentityError, IdentityOptions};
 use crate::join::{Chain, JoinConfig};
 use crate::load::{self, LoadError, LoadOptions};
 use crate::metrics::{Metrics, MetricsError};
-use crate::model::{Fate, RequestTimes};
+use crate::model::{Fate, Ktime, RequestTimes};
 use crate::mounts::MountsError;
 use crate::privilege::{self, Capability, Dropped, PrivilegeError};
 use crate::tracer::{Requests, Tracer, monotonic_now};
@@ -121,12 +121,15 @@ async fn poll(core: &Mutex<Core>, config: &Config) {
     let mut reported = Instant::now();
     loop {
         tick.tick().await;
+        // Taken first: what completed before this moment is in the ring, however long draining
+        // takes.
+        let now = monotonic_now();
         // Each batch is bounded, so that a scrape waits for one batch at most.
         while lock(core).drain() {
             tokio::task::yield_now().await;
         }
         let mut core = lock(core);
-        core.settle();
+        core.settle(now);
         if reported.elapsed() >= REPORT_EVERY {
             reported = Instant::now();
             core.report();
@@ -206,8 +209,8 @@ impl Core {
         }
     }
 
-    fn settle(&mut self) {
-        self.tracer.advance(monotonic_now(), &mut self.metrics);
+    fn settle(&mut self, now: Ktime) {
+        self.tracer.advance(now, &mut self.metrics);
         self.tracer.flush_log();
     }
 

@@ -177,7 +177,7 @@ impl Join {
         };
         let nodes = &mut self.nodes;
         for worker in self.workers.values_mut() {
-            worker.pair(pair_until, |downstream, upstream| {
+            worker.pair(tell_until, pair_until, |downstream, upstream| {
                 if let Some(node) = nodes.get_mut(downstream) {
                     node.through = Some(upstream);
                 }

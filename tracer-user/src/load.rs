@@ -152,7 +152,10 @@ impl Hooks {
             aya::sys::BpfHelper::BPF_FUNC_get_current_pid_tgid,
         )
         .unwrap_or(false);
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        // The same for all: reading the kernel's type information takes 20 MB for a moment.
+        loader.btf(btf.as_ref());
+        let mut ebpf = loader
             .override_global("READ_HOOK", &u8::from(btf.is_some()), true)
             .override_global("TASK_IN_SKB", &u8::from(task_in_skb), true)
             .override_global("HEADERS", &(options.headers as u8), true)

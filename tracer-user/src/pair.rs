@@ -76,13 +76,17 @@ impl<I: Copy> Worker<I> {
         self.downstream.is_empty() && self.upstream.is_empty()
     }
 
-    /// Pairs every upstream exchange whose response was read until `until`, with downstream
-    /// exchanges that may end later; both leave the worker. Upstream exchanges without a partner
-    /// stay until [`Worker::expire`].
-    pub fn pair(&mut self, until: Ktime, mut paired: impl FnMut(I, I)) {
+    /// Pairs every upstream exchange that was written until `written` and whose response was read
+    /// until `read`, with downstream exchanges that may end later; both leave the worker. Upstream
+    /// exchanges without a partner stay until [`Worker::expire`].
+    ///
+    /// The cut is by the moment of writing, because [`Worker::fit`] is the best there is only when
+    /// it sees them in that order: `written` lies so far before `read` that those written earlier
+    /// are all here, but for the slowest.
+    pub fn pair(&mut self, written: Ktime, read: Ktime, mut paired: impl FnMut(I, I)) {
         let mut due: Vec<Upstream<I>> = Vec::new();
         self.upstream.retain(|upstream| {
-            let is_due = upstream.read <= until;
+            let is_due = upstream.wrote <= written && upstream.read <= read;
             if is_due {
                 due.push(*upstream);
             }

@@ -94,7 +94,8 @@ impl Tracer {
         recorded.map(|()| more)
     }
 
-    /// Settles what is old enough at `now` (`CLOCK_MONOTONIC`, nanoseconds).
+    /// Settles what is old enough at `now`: a moment before the ring was last found empty
+    /// ([`monotonic_now`]), so that nothing is settled without what completed before it.
     pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) {
         self.pipeline.advance(
             now,

@@ -100,8 +100,9 @@ pub(crate) fn trace<T>(lab: &Lab, tracing: &Tracing, work: impl FnOnce() -> T) -
         let reader = scope.spawn(|| {
             let mut collector = Collector::default();
             while !done.load(Ordering::Acquire) {
+                let now = monotonic_now();
                 while tracer.drain(&mut collector).unwrap() {}
-                tracer.advance(monotonic_now(), &mut collector);
+                tracer.advance(now, &mut collector);
                 thread::sleep(Duration::from_millis(20));
             }
             let books = tracer.finish(&mut collector).unwrap();
