@@ -177,13 +177,11 @@ impl Page {
             format!("<!-- /generated: {name} -->\n"),
         );
         let shown = self.path.display();
-        let (before, rest) = self
-            .text
-            .split_once(&open)
-            .unwrap_or_else(|| panic!("{shown} has no mark {open}"));
-        let (found, after) = rest
-            .split_once(&close)
-            .unwrap_or_else(|| panic!("{shown} has no mark {close}"));
+        for mark in [&open, &close] {
+            assert!(self.text.contains(mark), "{shown} has no mark {mark}");
+        }
+        let (before, rest) = self.text.split_once(&open).unwrap();
+        let (found, after) = rest.split_once(&close).unwrap();
         let expected = format!("\n{}\n\n", expected.trim());
         if std::env::var_os("UPDATE_DOCS").is_some() {
             let text = format!("{before}{open}{expected}{close}{after}");
