@@ -1,18 +1,18 @@
-//! What the pages say is what the program does: metrics, options, commands, files, rules, links.
+//! What the pages say is what the program does: metrics, options, commands, files, queries, links.
 //!
 //! `UPDATE_DOCS=1 cargo test -p tracer-user --test docs` writes the generated tables.
 #![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
 
 mod markdown;
 mod mesh;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
-use std::process::Command;
 
 use clap::CommandFactory;
 use markdown::{Page, page, pages, root};
+use programs::{hoptrace_config, promtool, succeeds};
 use tracer_common::Loss;
 use tracer_user::cli::Cli;
 use tracer_user::identity::StaticFile;
@@ -213,29 +213,6 @@ fn every_command_that_is_shown_is_one() {
     assert!(seen >= 10, "only {seen} commands were found");
 }
 
-fn hoptrace_config(file: &Path) -> Result<String, String> {
-    let inherited = std::env::vars().filter(|(name, _)| name.starts_with("HOPTRACE_"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hoptrace"));
-    for (name, _) in inherited {
-        command.env_remove(name);
-    }
-    let output = command
-        .args(["config", "--config"])
-        .arg(file)
-        .output()
-        .unwrap();
-    if output.status.success() {
-        Ok(String::from_utf8(output.stdout).unwrap())
-    } else {
-        Err(String::from_utf8(output.stderr).unwrap())
-    }
-}
-
-/// Values without where they come from.
-fn values(config: &str) -> toml::Table {
-    config.parse().unwrap()
-}
-
 #[test]
 fn every_toml_example_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
@@ -258,73 +235,6 @@ fn every_toml_example_is_accepted() {
         }
     }
     assert!(configs >= 1 && identities >= 1, "{configs}, {identities}");
-}
-
-#[test]
-fn the_example_configuration_shows_every_default() {
-    let example = root().join("deploy/hoptrace.toml");
-    let directory = tempfile::tempdir().unwrap();
-    let empty = directory.path().join("empty.toml");
-    std::fs::write(&empty, "").unwrap();
-    let defaults = values(&hoptrace_config(&empty).unwrap());
-    assert_eq!(values(&hoptrace_config(&example).unwrap()), defaults);
-
-    let text = std::fs::read_to_string(&example).unwrap();
-    let shown: String = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# "))
-        .filter(|line| {
-            line.split_once(" = ").is_some_and(|(key, _)| {
-                key.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-            })
-        })
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let uncommented = directory.path().join("all.toml");
-    std::fs::write(&uncommented, &shown).unwrap();
-    let mut found = values(&hoptrace_config(&uncommented).unwrap());
-    for example in ["cgroup_root", "record"] {
-        assert!(found.remove(example).is_some(), "{example} is not shown");
-    }
-    assert_eq!(found, defaults);
-    // `config` prints every key, the hidden one for tests too.
-    let keys = values(&shown).len();
-    assert_eq!(keys, defaults.len() + 2 - 1, "a key is missing:\n{shown}");
-}
-
-fn promtool(what: &str) -> Option<Command> {
-    let found = Command::new("promtool").arg("--version").output().is_ok();
-    if !found {
-        mesh::skip(what, "promtool is not installed");
-        return None;
-    }
-    let mut command = Command::new("promtool");
-    command.current_dir(root());
-    Some(command)
-}
-
-fn succeeds(mut command: Command) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    assert!(!text.contains("FAILED"), "{text}");
-}
-
-#[test]
-fn promtool_takes_configuration_and_rules() {
-    for arguments in [
-        ["check", "config", "deploy/prometheus.yml"],
-        ["check", "rules", "deploy/rules/hoptrace.rules.yml"],
-        ["test", "rules", "deploy/rules/hoptrace.test.yml"],
-    ] {
-        let Some(mut command) = promtool("promtool_takes_configuration_and_rules") else {
-            return;
-        };
-        command.args(arguments);
-        succeeds(command);
-    }
 }
 
 /// Expressions of a block, which stand apart by empty lines; `#` begins a comment.
@@ -449,56 +359,6 @@ fn every_source_file_that_is_named_exists() {
             }
         }
     }
-}
-
-#[test]
-fn every_alert_leads_to_its_remedy() {
-    let rules = std::fs::read_to_string(root().join("deploy/rules/hoptrace.rules.yml")).unwrap();
-    let page = page("docs/troubleshooting.md");
-    let headings = page.headings();
-    let alerts = rules.matches("- alert:").count();
-    let mut named = 0;
-    for rest in rules.split("docs/troubleshooting.md, \"").skip(1) {
-        let heading = rest.split('"').next().unwrap();
-        assert!(headings.contains(&heading), "no heading {heading}");
-        named += 1;
-    }
-    assert_eq!(named, alerts, "an alert names no heading");
-}
-
-#[test]
-fn the_unit_is_one() {
-    let what = "the_unit_is_one";
-    if Command::new("systemd-analyze")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        mesh::skip(what, "systemd-analyze is not installed");
-        return;
-    }
-    let text = std::fs::read_to_string(root().join("deploy/hoptrace.service")).unwrap();
-    let installed = "/usr/local/bin/hoptrace";
-    let start = text
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStart="))
-        .unwrap();
-    let words = start.split_whitespace();
-    Cli::command().try_get_matches_from(words).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let unit = directory.path().join("hoptrace.service");
-    // The program is not installed where the tests run.
-    let here = text.replace(installed, env!("CARGO_BIN_EXE_hoptrace"));
-    std::fs::write(&unit, here).unwrap();
-    let mut command = Command::new("systemd-analyze");
-    command.args(["verify", "--man=no"]).arg(&unit);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let ours: Vec<_> = said
-        .lines()
-        .filter(|line| line.contains("hoptrace.service"))
-        .collect();
-    assert!(output.status.success() && ours.is_empty(), "{said}");
 }
 
 /// ARCHITECTURE.md, "Invariants": what is not there.

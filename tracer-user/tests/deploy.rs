@@ -1,0 +1,116 @@
+//! What `deploy/` ships is accepted by those who read it: the agent, Prometheus, systemd.
+#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+
+mod markdown;
+mod mesh;
+mod programs;
+
+use std::process::Command;
+
+use clap::CommandFactory;
+use markdown::{page, root};
+use programs::{hoptrace_config, promtool, succeeds};
+use tracer_user::cli::Cli;
+
+/// Values without where they come from.
+fn values(config: &str) -> toml::Table {
+    config.parse().unwrap()
+}
+
+#[test]
+fn the_example_configuration_shows_every_default() {
+    let example = root().join("deploy/hoptrace.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let defaults = values(&hoptrace_config(&empty).unwrap());
+    assert_eq!(values(&hoptrace_config(&example).unwrap()), defaults);
+
+    let text = std::fs::read_to_string(&example).unwrap();
+    let shown: String = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| {
+            line.split_once(" = ").is_some_and(|(key, _)| {
+                key.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let uncommented = directory.path().join("all.toml");
+    std::fs::write(&uncommented, &shown).unwrap();
+    let mut found = values(&hoptrace_config(&uncommented).unwrap());
+    for example in ["cgroup_root", "record"] {
+        assert!(found.remove(example).is_some(), "{example} is not shown");
+    }
+    assert_eq!(found, defaults);
+    // `config` prints every key, the hidden one for tests too.
+    let keys = values(&shown).len();
+    assert_eq!(keys, defaults.len() + 2 - 1, "a key is missing:\n{shown}");
+}
+
+#[test]
+fn promtool_takes_configuration_and_rules() {
+    for arguments in [
+        ["check", "config", "deploy/prometheus.yml"],
+        ["check", "rules", "deploy/rules/hoptrace.rules.yml"],
+        ["test", "rules", "deploy/rules/hoptrace.test.yml"],
+    ] {
+        let Some(mut command) = promtool("promtool_takes_configuration_and_rules") else {
+            return;
+        };
+        command.args(arguments);
+        succeeds(command);
+    }
+}
+
+#[test]
+fn every_alert_leads_to_its_remedy() {
+    let rules = std::fs::read_to_string(root().join("deploy/rules/hoptrace.rules.yml")).unwrap();
+    let page = page("docs/troubleshooting.md");
+    let headings = page.headings();
+    let alerts = rules.matches("- alert:").count();
+    let mut named = 0;
+    for rest in rules.split("docs/troubleshooting.md, \"").skip(1) {
+        let heading = rest.split('"').next().unwrap();
+        assert!(headings.contains(&heading), "no heading {heading}");
+        named += 1;
+    }
+    assert_eq!(named, alerts, "an alert names no heading");
+}
+
+#[test]
+fn the_unit_is_one() {
+    let what = "the_unit_is_one";
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        mesh::skip(what, "systemd-analyze is not installed");
+        return;
+    }
+    let text = std::fs::read_to_string(root().join("deploy/hoptrace.service")).unwrap();
+    let installed = "/usr/local/bin/hoptrace";
+    let start = text
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="))
+        .unwrap();
+    let words = start.split_whitespace();
+    Cli::command().try_get_matches_from(words).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("hoptrace.service");
+    // The program is not installed where the tests run.
+    let here = text.replace(installed, env!("CARGO_BIN_EXE_hoptrace"));
+    std::fs::write(&unit, here).unwrap();
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no"]).arg(&unit);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("hoptrace.service"))
+        .collect();
+    assert!(output.status.success() && ours.is_empty(), "{said}");
+}
