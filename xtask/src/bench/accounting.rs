@@ -9,7 +9,7 @@ use hoptrace_lab::load::Schedule;
 use serde::Serialize;
 
 use super::cost::{Accounts, Hook};
-use super::empty::EmptyPrograms;
+use super::empty::{EmptyCosts, EmptyPrograms};
 use super::exposition::Exposition;
 use super::mesh::{self, Mesh, SOCKETS};
 use super::usage::{self, ProcessUsage};
@@ -56,41 +56,49 @@ impl Window {
     }
 }
 
-/// Runs so many windows at one rate, with one agent and empty programs beside its own.
+/// Runs so many windows at one rate, each first with empty programs alone, then with the agent
+/// alone: side by side the first to run would pay for the second's cold caches.
 ///
 /// # Errors
 /// The agent or the load does not run, or the kernel refuses.
 pub(super) fn measure(mesh: &Mesh, windows: u32, rate: f64, seconds: f64) -> Result<Vec<Window>> {
-    let agent = mesh.agent(&["--bpf-stats"])?;
-    let empty = EmptyPrograms::attach(mesh.lab.cgroup_root())?;
     let schedule = Schedule::Rate {
         per_second: rate,
         seconds,
     };
-    // Caches, and the agent's tables, are filled before the first window.
-    mesh.load(Schedule::Rate {
+    // Caches, and the agent's tables, are filled before a window.
+    let warm_up = Schedule::Rate {
         per_second: rate,
         seconds: 0.5,
-    })?;
-    let measured = (1..=windows)
-        .map(|_| window(mesh, &agent, &empty, schedule))
-        .collect::<Result<_>>()?;
-    drop(empty);
-    mesh::end(agent)?;
-    Ok(measured)
+    };
+    (1..=windows)
+        .map(|_| {
+            let empty = EmptyPrograms::attach(mesh.lab.cgroup_root())?;
+            mesh.load(warm_up)?;
+            let before = empty.costs()?;
+            mesh.load(schedule)?;
+            let empty = empty.costs()?.since(&before);
+
+            let agent = mesh.agent(&["--bpf-stats"])?;
+            mesh.load(warm_up)?;
+            let measured = window(mesh, &agent, &empty, schedule)?;
+            mesh::end(agent)?;
+            Ok(measured)
+        })
+        .collect()
 }
 
 fn window(
     mesh: &Mesh,
     agent: &AgentProcess,
-    empty: &EmptyPrograms,
+    empty: &EmptyCosts,
     schedule: Schedule,
 ) -> Result<Window> {
     mesh::sleep(HOLD)?;
     // Scrapes are outside of the time in which the agent's own cost is taken: how often it is
     // scraped is not its choice.
     let exposition = Exposition::new(agent.metrics()?);
-    let accounts = Accounts::read(&exposition, empty)?;
+    let accounts = Accounts::read(&exposition)?;
     let (usage, started) = (ProcessUsage::of(agent.pid())?, Instant::now());
     let report = mesh.load(schedule)?;
     let spent = ProcessUsage::of(agent.pid())?.since(usage);
@@ -112,7 +120,7 @@ fn window(
     Ok(Window {
         requests: report.succeeded,
         requests_per_second: mesh::throughput(&report),
-        hooks: Accounts::read(&after, empty)?.since(&accounts, requests),
+        hooks: Accounts::read(&after)?.since(&accounts, empty, requests)?,
         records_per_request: more("hoptrace_records_total")? / requests,
         paired_percent: 100.0 * paired / more("hoptrace_exchanges_total")?,
         lost_records: more("hoptrace_records_lost_total")?,

@@ -1,9 +1,9 @@
-//! The kernel's accounting of the agent's programs, and of the empty ones beside them.
+//! The kernel's accounting of the agent's programs, less that of the empty ones in their place.
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::empty::EmptyPrograms;
+use super::empty::EmptyCosts;
 use super::exposition::Exposition;
 
 /// What the kernel has accounted to one program.
@@ -14,7 +14,7 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    fn since(self, earlier: Self) -> Self {
+    pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             runs: self.runs - earlier.runs,
             run_ns: self.run_ns - earlier.run_ns,
@@ -37,13 +37,12 @@ pub(super) struct Accounts(Vec<Account>);
 struct Account {
     program: String,
     ours: Cost,
-    empty: Cost,
 }
 
 impl Accounts {
     /// # Errors
     /// The agent exports no accounting: it was started without `--bpf-stats`.
-    pub(super) fn read(agent: &Exposition, empty: &EmptyPrograms) -> Result<Self> {
+    pub(super) fn read(agent: &Exposition) -> Result<Self> {
         // An agent without accounting has no such series at all.
         agent.sum("hoptrace_bpf_runs_total")?;
         let seconds: Vec<_> = agent
@@ -59,27 +58,35 @@ impl Accounts {
                         runs,
                         run_ns: time.map_or(0.0, |(_, seconds)| seconds * 1e9),
                     },
-                    empty: empty.beside(program)?,
                 })
             })
             .collect::<Result<_>>()
             .map(Self)
     }
 
-    /// What was accounted between two moments, in which so many requests were answered.
-    pub(super) fn since(&self, earlier: &Self, requests: f64) -> Vec<Hook> {
+    /// What was accounted between two moments, in which so many requests were answered, beside what
+    /// the empty programs cost.
+    ///
+    /// # Errors
+    /// A program has no empty one on its hook.
+    pub(super) fn since(
+        &self,
+        earlier: &Self,
+        empty: &EmptyCosts,
+        requests: f64,
+    ) -> Result<Vec<Hook>> {
         let both = self.0.iter().filter_map(|now| {
             let then = earlier.0.iter().find(|it| it.program == now.program)?;
             Some((now, then))
         });
         both.map(|(now, then)| {
             let ours = now.ours.since(then.ours);
-            Hook {
+            Ok(Hook {
                 program: now.program.clone(),
                 raw_ns: ours.ns_per_run(),
-                empty_ns: now.empty.since(then.empty).ns_per_run(),
+                empty_ns: empty.on_hook_of(&now.program)?.ns_per_run(),
                 runs_per_request: ours.runs / requests,
-            }
+            })
         })
         .collect()
     }
@@ -92,7 +99,7 @@ pub(super) struct Hook {
     pub(super) program: String,
     /// One run of it, as accounted.
     pub(super) raw_ns: f64,
-    /// One run of an empty program on the same hook in the same time.
+    /// One run of an empty program on the same hook, without the agent.
     pub(super) empty_ns: f64,
     pub(super) runs_per_request: f64,
 }
@@ -116,26 +123,33 @@ impl Hook {
 mod tests {
     use super::*;
 
-    fn account(program: &str, ours: (f64, f64), empty: (f64, f64)) -> Account {
-        let cost = |(runs, run_ns)| Cost { runs, run_ns };
+    fn account(program: &str, runs: f64, run_ns: f64) -> Account {
         Account {
             program: program.to_owned(),
-            ours: cost(ours),
-            empty: cost(empty),
+            ours: Cost { runs, run_ns },
         }
     }
 
     #[test]
     fn costs_are_of_the_time_between() {
+        let empty = Cost {
+            runs: 600.0,
+            run_ns: 12_000.0,
+        };
+        let empty = EmptyCosts {
+            egress: empty,
+            ingress: empty,
+            read: empty,
+        };
         let then = Accounts(vec![
-            account("read", (100.0, 9e9), (100.0, 9e9)),
-            account("close", (1.0, 50.0), (100.0, 9e9)),
+            account("read", 100.0, 9e9),
+            account("close", 1.0, 50.0),
         ]);
         let now = Accounts(vec![
-            account("read", (700.0, 9e9 + 60_000.0), (700.0, 9e9 + 12_000.0)),
-            account("close", (1.0, 50.0), (700.0, 9e9 + 12_000.0)),
+            account("read", 700.0, 9e9 + 60_000.0),
+            account("close", 1.0, 50.0),
         ]);
-        let hooks = now.since(&then, 100.0);
+        let hooks = now.since(&then, &empty, 100.0).unwrap();
         let [read, close] = hooks.as_slice() else {
             panic!("{hooks:?}")
         };

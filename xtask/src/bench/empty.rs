@@ -1,11 +1,13 @@
-//! Programs that do nothing, attached beside the agent's: what they cost is the kernel's price for
-//! a hook and for the accounting itself, not ours.
+//! Programs that do nothing, attached in the agent's place: what they cost is the kernel's price
+//! for a hook and for the accounting itself, not ours.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program};
+use aya::sys::{Stats, enable_stats};
 use aya::{Btf, Ebpf, EbpfLoader};
 
 use super::cost::Cost;
@@ -16,8 +18,11 @@ const EGRESS: &str = "empty_egress";
 const INGRESS: &str = "empty_ingress";
 const READ: &str = "empty_read";
 
-/// Attached empty programs; dropping them detaches them.
-pub(super) struct EmptyPrograms(Ebpf);
+/// Attached empty programs, accounted; dropping them ends both.
+pub(super) struct EmptyPrograms {
+    ebpf: Ebpf,
+    _accounting: OwnedFd,
+}
 
 impl EmptyPrograms {
     /// Attaches them to the sockets of a cgroup.
@@ -54,31 +59,67 @@ impl EmptyPrograms {
             .load("tcp_rcv_space_adjust", &btf)
             .with_context(attaching)?;
         program.attach().with_context(attaching)?;
-        Ok(Self(ebpf))
+        let accounting = enable_stats(Stats::RunTime)
+            .context("cannot switch on the kernel's accounting of eBPF programs")?;
+        Ok(Self {
+            ebpf,
+            _accounting: accounting,
+        })
     }
 
-    /// What was accounted so far to the one that shares the hook of a program of the agent's, by
-    /// the value of its `program` label. The hook of `close` is a tracepoint like that of `read`.
+    /// What was accounted so far.
     ///
     /// # Errors
-    /// The label is unknown, or the kernel does not tell.
-    pub(super) fn beside(&self, program: &str) -> Result<Cost> {
-        let name = match program {
-            "egress" => EGRESS,
-            "ingress" => INGRESS,
-            "read" | "close" => READ,
-            other => anyhow::bail!("the agent's program `{other}` has no empty one beside it"),
+    /// The kernel does not tell.
+    pub(super) fn costs(&self) -> Result<EmptyCosts> {
+        let cost = |name| {
+            let info = match self.ebpf.program(name) {
+                Some(Program::CgroupSkb(program)) => program.info(),
+                Some(Program::BtfTracePoint(program)) => program.info(),
+                _ => anyhow::bail!("{name} is gone"),
+            };
+            let info = info.with_context(|| format!("cannot read the accounting of {name}"))?;
+            Ok(Cost {
+                runs: info.run_count() as f64,
+                run_ns: info.run_time().as_nanos() as f64,
+            })
         };
-        let info = match self.0.program(name) {
-            Some(Program::CgroupSkb(program)) => program.info(),
-            Some(Program::BtfTracePoint(program)) => program.info(),
-            _ => anyhow::bail!("{name} is gone"),
-        };
-        let info = info.with_context(|| format!("cannot read the accounting of {name}"))?;
-        Ok(Cost {
-            runs: info.run_count() as f64,
-            run_ns: info.run_time().as_nanos() as f64,
+        Ok(EmptyCosts {
+            egress: cost(EGRESS)?,
+            ingress: cost(INGRESS)?,
+            read: cost(READ)?,
         })
+    }
+}
+
+/// What the kernel has accounted to the empty programs.
+pub(super) struct EmptyCosts {
+    pub(super) egress: Cost,
+    pub(super) ingress: Cost,
+    pub(super) read: Cost,
+}
+
+impl EmptyCosts {
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            egress: self.egress.since(earlier.egress),
+            ingress: self.ingress.since(earlier.ingress),
+            read: self.read.since(earlier.read),
+        }
+    }
+
+    /// The one on the hook of a program of the agent's, by the value of its `program` label. The
+    /// hook of `close` is a tracepoint like that of `read`.
+    ///
+    /// # Errors
+    /// The label is unknown.
+    pub(super) fn on_hook_of(&self, program: &str) -> Result<Cost> {
+        match program {
+            "egress" => Ok(self.egress),
+            "ingress" => Ok(self.ingress),
+            "read" | "close" => Ok(self.read),
+            other => anyhow::bail!("the agent's program `{other}` has no empty one on its hook"),
+        }
     }
 }
 
