@@ -10,7 +10,7 @@ pub enum Loss {
     SocketStateFull = 1,
     /// An IP or TCP header that could not be read: one segment not traced.
     MalformedHeader = 2,
-    /// An IPv6 packet with extension headers or an IPv4 fragment: one packet not traced.
+    /// An IPv6 packet with extension headers, or an IPv4 one with many options: one packet not traced.
     UnsupportedHeader = 3,
     /// Payload bytes of a plaintext leg could not be copied: the record has no header prefix.
     PrefixUnreadable = 4,

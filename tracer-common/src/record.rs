@@ -4,7 +4,7 @@ use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a plaintext request kept for the agent: enough for the request line and, as Envoy
-/// orders them, `x-request-id` and `traceparent`.
+/// orders them, `x-request-id`.
 pub const REQUEST_PREFIX_LEN: usize = 384;
 /// Bytes of a plaintext response kept: the HTTP/1 status line up to the status code.
 pub const RESPONSE_PREFIX_LEN: usize = 16;

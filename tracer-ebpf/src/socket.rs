@@ -250,7 +250,8 @@ fn is_loopback(address: &[u8; 16]) -> bool {
         u64::from_be_bytes(half(address, 0)),
         u64::from_be_bytes(half(address, 8)),
     );
-    head == 0 && tail == 1
+    // ::1, and ::6 from which an inbound sidecar speaks to its app.
+    head == 0 && (tail == 1 || tail == 6)
 }
 
 #[inline(always)]

@@ -227,7 +227,7 @@ impl Core {
                 exchanges,
                 lost,
                 unpaired,
-                "exchanges were lost in the last minute: raise --ring-size, or give the agent more CPU"
+                "exchanges were lost in the last minute: raise --ring-size (ring_full) or --max-pending (evicted), or give the agent more CPU; hoptrace_records_lost_total tells which"
             );
         } else {
             tracing::info!(exchanges, lost, unpaired, "traced in the last minute");

@@ -9,6 +9,7 @@ use crate::model::{
     Hop, HopTime, Identity, Ktime, Leg, Part, Protocol, Reporter, RequestLabels, RequestTimes,
     Workload,
 };
+use crate::roles::is_inbound_source;
 
 /// Attributes chains. Remembers the calls that apps made, because a caller's own request ends
 /// later than its calls.
@@ -48,8 +49,9 @@ impl Attribute {
             totals: totals(chain),
             tcp_rtt_ns: chain
                 .outbound_client
-                .or(chain.app_client)
-                .filter(|wire| wire.srtt_us > 0 && !wire.remote.ip().is_loopback())
+                // An app's own socket is the wire only where it has no sidecar.
+                .or(chain.app_client.filter(|_| chain.outbound_server.is_none()))
+                .filter(|wire| wire.srtt_us > 0 && !wire.socket.remote.ip().is_loopback())
                 .map(|wire| u64::from(wire.srtt_us) * 1000),
         }
     }
@@ -137,11 +139,12 @@ fn connections(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
     }
 }
 
-/// A redirected connection ends at 127.0.0.1, an inbound one begins at 127.0.0.6.
+/// A redirected connection ends at 127.0.0.1 or ::1, an inbound one begins at 127.0.0.6 or ::6.
 fn is_loopback(client: &Exchange, server: &Exchange) -> bool {
-    server.local.ip().is_loopback() || server.remote.ip().is_loopback() || {
-        client.local.ip() == server.local.ip()
-    }
+    server.socket.local.ip().is_loopback()
+        || server.socket.remote.ip().is_loopback()
+        || is_inbound_source(server.socket.remote.ip())
+        || client.socket.local.ip() == server.socket.local.ip()
 }
 
 /// The app's own time: turn-around less its own calls.
@@ -187,14 +190,18 @@ fn totals(chain: &Chain<'_>) -> Vec<(Reporter, u64)> {
         .app_client
         .and_then(whole)
         .map(|total| (Reporter::Source, total));
-    let destination = chain.inbound_server.or(chain.app_server).and_then(whole);
+    // Behind a sidecar the pod's first socket is the sidecar's, whether or not it was found.
+    let unmeshed = chain.app_server.filter(|_| chain.inbound_client.is_none());
+    let destination = chain.inbound_server.or(unmeshed).and_then(whole);
     let destination = destination.map(|total| (Reporter::Destination, total));
     source.into_iter().chain(destination).collect()
 }
 
 fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> RequestLabels {
     let mut at = |exchange: Option<&Exchange>| {
-        exchange.and_then(|exchange| identity.by_cgroup(exchange.cgroup_id, exchange.tgid))
+        exchange.and_then(|exchange| {
+            identity.by_cgroup(exchange.socket.cgroup_id, exchange.socket.tgid)
+        })
     };
     let source = at(chain.app_client)
         .or_else(|| at(chain.outbound_server))
@@ -206,11 +213,11 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
     let caller = chain
         .inbound_server
         .or(chain.app_server)
-        .map(|server| server.remote.ip());
+        .map(|server| server.socket.remote.ip());
     let called = chain
         .outbound_client
         .or(chain.app_client)
-        .map(|client| client.remote.ip());
+        .map(|client| client.socket.remote.ip());
     let source = source
         .or_else(|| by_ip(caller))
         .unwrap_or_else(Workload::unknown);
@@ -220,7 +227,7 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
     let service = chain
         .app_client
         .or(chain.outbound_client)
-        .and_then(|client| identity.service(client.remote))
+        .and_then(|client| identity.service(client.socket.remote))
         .unwrap_or_else(|| destination.name.clone());
     let response_code = chain
         .sockets()
@@ -242,6 +249,16 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
 }
 
 impl<'a> Chain<'a> {
+    /// Whether an app, or a sidecar's socket towards its app, is among them: only those are known
+    /// to carry one request after the other.
+    #[must_use]
+    pub const fn has_local_end(&self) -> bool {
+        self.app_client.is_some()
+            || self.outbound_server.is_some()
+            || self.inbound_client.is_some()
+            || self.app_server.is_some()
+    }
+
     /// The sockets that are there, in the order in which the request passes them.
     pub fn sockets(&self) -> impl Iterator<Item = &'a Exchange> + use<'a> {
         [

@@ -47,7 +47,10 @@ pub struct Calls {
 impl Calls {
     /// Notes a request that an app took.
     pub fn note_server(&mut self, exchange: &Exchange) {
-        let container = self.containers.entry(exchange.cgroup_id).or_default();
+        let container = self
+            .containers
+            .entry(exchange.socket.cgroup_id)
+            .or_default();
         let taken = Taken {
             at: exchange.request_taken(),
             tid: exchange.tid(),
@@ -67,7 +70,7 @@ impl Calls {
             return;
         };
         // Only a container that serves has somebody to bill the call to.
-        let Some(container) = self.containers.get_mut(&client.cgroup_id) else {
+        let Some(container) = self.containers.get_mut(&client.socket.cgroup_id) else {
             return;
         };
         let request_id = chain
@@ -92,7 +95,7 @@ impl Calls {
     /// Takes the calls made for the request that `server` served; returns how long at least one of
     /// them was under way, nanoseconds.
     pub fn take_nested(&mut self, server: &Exchange) -> u64 {
-        let Some(container) = self.containers.get_mut(&server.cgroup_id) else {
+        let Some(container) = self.containers.get_mut(&server.socket.cgroup_id) else {
             return 0;
         };
         let (from, until) = (server.request_taken(), server.response_first);

@@ -1,10 +1,11 @@
 //! From raw ring bytes to an exchange. Total: any bytes give an exchange or a named error.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use tracer_common::record::{
-    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_RETRANSMIT, PAYLOAD_HTTP,
-    PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
+    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_TLS, SIDE_CLIENT,
+    SIDE_SERVER,
 };
 use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
 use zerocopy::FromBytes;
@@ -36,18 +37,12 @@ pub enum Payload {
 /// One exchange as one socket saw it; the wire record in host types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// Socket.
-    pub cookie: u64,
-    /// Container.
-    pub cgroup_id: u64,
+    /// What its socket told of itself.
+    pub socket: Arc<Socket>,
     /// Which end.
     pub side: Side,
     /// Payload kind.
     pub payload: Payload,
-    /// Local end, as the socket's owner sees it.
-    pub local: SocketAddr,
-    /// Remote end, as the socket's owner sees it.
-    pub remote: SocketAddr,
     /// First exchange of a connection whose `connect` was seen: when that was.
     pub opened: Option<Ktime>,
     /// Request's first byte at this socket.
@@ -58,8 +53,6 @@ pub struct Exchange {
     pub read: Option<Ktime>,
     /// TCP sequence number of the request's first byte.
     pub request_seq: u32,
-    /// Process that read, 0 unknown.
-    pub tgid: u32,
     /// Thread that read, 0 unknown.
     pub read_tid: u32,
     /// Thread that wrote, 0 unknown.
@@ -72,8 +65,6 @@ pub struct Exchange {
     pub after_handshake: bool,
     /// Closed without a response.
     pub no_response: bool,
-    /// A segment was sent again while the exchange was open.
-    pub retransmit: bool,
     /// What the plaintext headers told.
     pub http: Http,
 }
@@ -99,7 +90,7 @@ pub enum RequestHead {
     Absent,
     /// An HTTP/1 request line.
     Http1,
-    /// The HTTP/2 preface.
+    /// The HTTP/2 preface, or anything later on such a connection.
     Http2,
     /// Not the beginning of a request: the rest of a message already counted.
     Continuation,
@@ -144,13 +135,17 @@ pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeErro
     // The length tells which parts are there; see `tracer_ebpf::emit`.
     let heads = match SocketInfo::read_from_prefix(rest) {
         Ok((info, heads)) => {
-            sockets.introduce(record.sock_cookie, record.index, Socket::new(&info));
+            sockets.introduce(
+                record.sock_cookie,
+                record.index,
+                Socket::new(record.sock_cookie, &info),
+            );
             heads
         }
         Err(_) if rest.is_empty() => rest,
         Err(_) => return Err(short),
     };
-    let http = if heads.is_empty() {
+    let mut http = if heads.is_empty() {
         Http::default()
     } else {
         let (first, request) = heads.split_at_checked(RESPONSE_PREFIX_LEN).ok_or(short)?;
@@ -161,9 +156,15 @@ pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeErro
         // Nobody needs to know whose, and the kernel side does not tell.
         return Ok(Decoded::Handshake);
     }
-    let socket = sockets
+    if http.request == RequestHead::Http2 {
+        sockets.mark_http2(record.sock_cookie);
+    }
+    let (socket, http2) = sockets
         .find(record.sock_cookie, record.index)
         .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
+    if http2 {
+        http.request = RequestHead::Http2;
+    }
     Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
 }
 
@@ -179,16 +180,24 @@ pub enum Decoded {
 /// What does not change during a socket's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    cgroup_id: u64,
-    opened: Option<Ktime>,
-    local: SocketAddr,
-    remote: SocketAddr,
-    tgid: u32,
+    /// The kernel's cookie: unique for the life of the machine.
+    pub cookie: u64,
+    /// Container.
+    pub cgroup_id: u64,
+    /// When `connect` was called, if that was seen.
+    pub opened: Option<Ktime>,
+    /// Local end, as the socket's owner sees it.
+    pub local: SocketAddr,
+    /// Remote end, as the socket's owner sees it.
+    pub remote: SocketAddr,
+    /// Process that read first, 0 unknown.
+    pub tgid: u32,
 }
 
 impl Socket {
-    fn new(info: &SocketInfo) -> Self {
+    fn new(cookie: u64, info: &SocketInfo) -> Self {
         Self {
+            cookie,
             cgroup_id: info.cgroup_id,
             opened: (info.open_ktime_ns != 0).then_some(info.open_ktime_ns),
             local: address(info.saddr, info.sport),
@@ -198,7 +207,7 @@ impl Socket {
     }
 }
 
-fn exchange(record: &ExchangeRecord, side: Side, socket: &Socket, http: Http) -> Exchange {
+fn exchange(record: &ExchangeRecord, side: Side, socket: Arc<Socket>, http: Http) -> Exchange {
     let payload = match record.payload {
         PAYLOAD_HTTP => Payload::Http,
         PAYLOAD_TLS => Payload::Tls,
@@ -208,25 +217,20 @@ fn exchange(record: &ExchangeRecord, side: Side, socket: &Socket, http: Http) ->
     let first = if payload == Payload::Tls { 2 } else { 0 };
     let flag = |bit: u16| record.flags & bit != 0;
     Exchange {
-        cookie: record.sock_cookie,
-        cgroup_id: socket.cgroup_id,
         side,
         payload,
-        local: socket.local,
-        remote: socket.remote,
         opened: socket.opened.filter(|_| record.index <= first),
         request_first: record.request_first_ktime_ns,
         response_first: record.response_first_ktime_ns,
         read: (record.read_ktime_ns != 0).then_some(record.read_ktime_ns),
         request_seq: record.request_seq,
-        tgid: socket.tgid,
         read_tid: record.read_tid,
         write_tid: record.write_tid,
         srtt_us: record.srtt_us,
         index: record.index,
+        socket,
         after_handshake: flag(FLAG_AFTER_HANDSHAKE),
         no_response: flag(FLAG_NO_RESPONSE) || record.response_first_ktime_ns == 0,
-        retransmit: flag(FLAG_RETRANSMIT),
         http,
     }
 }
@@ -242,10 +246,10 @@ fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
 impl Exchange {
     /// Address of the connection's client, as this end sees it.
     #[must_use]
-    pub const fn client(&self) -> SocketAddr {
+    pub fn client(&self) -> SocketAddr {
         match self.side {
-            Side::Server => self.remote,
-            Side::Client => self.local,
+            Side::Server => self.socket.remote,
+            Side::Client => self.socket.local,
         }
     }
 

@@ -101,9 +101,11 @@ impl Join {
 
     /// Takes an exchange whose role is known.
     pub fn push(&mut self, exchange: Exchange, role: Role, sink: &mut impl Sink) {
-        if self.nodes.len() >= self.config.max_pending
-            && let Some(oldest) = self.queue.pop_front()
-        {
+        while self.nodes.len() >= self.config.max_pending {
+            // What left with an older chain is still in the queue, and makes no room.
+            let Some(oldest) = self.queue.pop_front() else {
+                break;
+            };
             self.evict(oldest, sink);
         }
         let key = (exchange.client(), exchange.request_seq);

@@ -28,6 +28,9 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("hoptrace_close", "close"),
 ];
 
+/// Those that are tracing programs: without them nothing tells of reads and closes.
+const TRACING: [&str; 2] = ["hoptrace_read", "hoptrace_close"];
+
 /// Whether the moment of reading is traced; without it hops have no queue and processing parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadHook {
@@ -137,6 +140,22 @@ impl Hooks {
     /// # Errors
     /// [`LoadError`]; nothing stays attached then.
     pub fn attach(options: &LoadOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
+        match Self::try_attach(options) {
+            // The kernel has type information and yet refuses tracing programs.
+            Err(LoadError::Program { program, .. })
+                if options.read_hook == ReadHook::Auto && TRACING.contains(&program) =>
+            {
+                let read_hook = ReadHook::Off;
+                Self::try_attach(&LoadOptions {
+                    read_hook,
+                    ..options.clone()
+                })
+            }
+            done => done,
+        }
+    }
+
+    fn try_attach(options: &LoadOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
         let cgroup = File::open(&options.cgroup_root).map_err(|source| LoadError::CgroupRoot {
             path: options.cgroup_root.clone(),
             source,
@@ -214,11 +233,20 @@ impl Hooks {
     /// What this kernel or configuration lacks, each with what is lost by it.
     pub fn degraded(&self) -> impl Iterator<Item = &'static str> {
         let reads = (!self.read_hook).then_some(
-            "no read hook (no BTF, or switched off): hops are not split into queue and processing",
+            "no read hook (no BTF, refused, or switched off): hops are not split into queue and \
+             processing, and requests without an answer are not counted",
         );
-        let threads = (!self.task_in_skb).then_some(
-            "no thread id in cgroup_skb before Linux 6.16: pairing through Envoy is less exact",
-        );
+        let threads = match (self.task_in_skb, self.read_hook) {
+            (true, _) => None,
+            (false, true) => Some(
+                "no thread id in cgroup_skb before Linux 6.16: an app's own calls are matched by \
+                 x-request-id only",
+            ),
+            (false, false) => Some(
+                "neither a read hook nor a thread id in cgroup_skb: the workers of a sidecar are \
+                 not told apart, pairing is less exact",
+            ),
+        };
         reads.into_iter().chain(threads)
     }
 

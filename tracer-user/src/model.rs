@@ -218,8 +218,6 @@ pub enum Fate {
     Paired,
     /// No neighbour came within the hold time.
     Unpaired,
-    /// More than one neighbour fitted.
-    Ambiguous,
     /// HTTP/2 or a protocol that does not take turns.
     Unsupported,
     /// A TLS handshake's turns.
@@ -238,10 +236,9 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Paired,
         Self::Unpaired,
-        Self::Ambiguous,
         Self::Unsupported,
         Self::Handshake,
         Self::NoResponse,
@@ -257,7 +254,6 @@ impl Fate {
         match self {
             Self::Paired => "paired",
             Self::Unpaired => "unpaired",
-            Self::Ambiguous => "ambiguous",
             Self::Unsupported => "unsupported",
             Self::Handshake => "handshake",
             Self::NoResponse => "no_response",
@@ -276,15 +272,13 @@ pub enum Method {
     Tuple,
     /// Through Envoy: order of reads and writes on one worker, nested in time.
     WorkerOrder,
-    /// `x-request-id` or `traceparent` on both sides.
-    RequestId,
     /// None.
     None,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 4] = [Self::Tuple, Self::WorkerOrder, Self::RequestId, Self::None];
+    pub const ALL: [Self; 3] = [Self::Tuple, Self::WorkerOrder, Self::None];
 
     /// Value of the `method` label.
     #[must_use]
@@ -292,7 +286,6 @@ impl Method {
         match self {
             Self::Tuple => "tuple",
             Self::WorkerOrder => "worker_order",
-            Self::RequestId => "request_id",
             Self::None => "none",
         }
     }

@@ -1,6 +1,6 @@
 //! The pure stages in a row: raw records in, requests and fates out.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use crate::attribute::Attribute;
 use crate::decode::{DecodeError, Decoded, Exchange, RequestHead, decode};
@@ -65,6 +65,11 @@ impl Pipeline {
         }
         self.learn(&exchange);
         let role = self.roles.of(&exchange);
+        if exchange.after_handshake && role.lane().is_none() {
+            // Only of a sidecar's TLS it is known that the handshake is not answered apart.
+            output.fate(Fate::Handshake, Method::None);
+            return Ok(());
+        }
         if role == Role::AppServer {
             self.attribute.note_server(&exchange);
         }
@@ -103,11 +108,11 @@ impl Pipeline {
 
     fn learn(&mut self, exchange: &Exchange) {
         self.roles.learn(exchange);
-        let cgroup = exchange.cgroup_id;
+        let cgroup = exchange.socket.cgroup_id;
         if self.roles.is_proxy(cgroup) || self.looked_at.contains(&cgroup) {
             return;
         }
-        match self.identity.is_proxy(cgroup, exchange.tgid) {
+        match self.identity.is_proxy(cgroup, exchange.socket.tgid) {
             Some(true) => self.roles.mark_proxy(cgroup),
             Some(false) => {
                 if self.looked_at.len() >= Roles::CAP {
@@ -142,6 +147,11 @@ struct Stage<'a, O> {
 
 impl<O: Output> Sink for Stage<'_, O> {
     fn chain(&mut self, chain: &Chain<'_>) {
+        if !chain.has_local_end() {
+            // The wire between two sidecars alone: HTTP/2 perhaps, whose turns are no requests.
+            // The fates of its exchanges say that it was seen.
+            return;
+        }
         let times = self.attribute.attribute(chain, self.identity);
         self.output.request(chain, &times);
     }

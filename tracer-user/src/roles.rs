@@ -1,7 +1,8 @@
 //! Which of the six sockets of a request is this?
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hashbrown::HashSet;
 
 use crate::decode::{Exchange, Side};
 
@@ -67,9 +68,9 @@ impl Roles {
 
     /// Learns that a container is a sidecar, from the ports only a sidecar accepts on.
     pub fn learn(&mut self, exchange: &Exchange) {
-        let port = exchange.local.port();
+        let port = exchange.socket.local.port();
         if exchange.side == Side::Server && (port == OUTBOUND_PORT || port == INBOUND_PORT) {
-            self.mark_proxy(exchange.cgroup_id);
+            self.mark_proxy(exchange.socket.cgroup_id);
         }
     }
 
@@ -90,24 +91,27 @@ impl Roles {
     /// The role of the exchange's socket.
     #[must_use]
     pub fn of(&self, exchange: &Exchange) -> Role {
-        if !self.is_proxy(exchange.cgroup_id) {
+        if !self.is_proxy(exchange.socket.cgroup_id) {
             return match exchange.side {
                 Side::Server => Role::AppServer,
                 Side::Client => Role::AppClient,
             };
         }
-        match (exchange.side, exchange.local.port()) {
+        match (exchange.side, exchange.socket.local.port()) {
             (Side::Server, OUTBOUND_PORT) => Role::OutboundServer,
             (Side::Server, INBOUND_PORT) => Role::InboundServer,
             (Side::Server, _) => Role::ProxyAdmin,
-            (Side::Client, _) if is_inbound_source(exchange.local.ip()) => Role::InboundClient,
-            (Side::Client, _) if exchange.remote.ip().is_loopback() => Role::ProxyAdmin,
+            (Side::Client, _) if is_inbound_source(exchange.socket.local.ip()) => {
+                Role::InboundClient
+            }
+            (Side::Client, _) if exchange.socket.remote.ip().is_loopback() => Role::ProxyAdmin,
             (Side::Client, _) => Role::OutboundClient,
         }
     }
 }
 
-fn is_inbound_source(ip: IpAddr) -> bool {
+/// Whether an inbound sidecar speaks to its app from this address.
+pub(crate) fn is_inbound_source(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip == INBOUND_SOURCE_V4,
         IpAddr::V6(ip) => ip == INBOUND_SOURCE_V6,

@@ -1,5 +1,7 @@
 //! What a socket tells once, remembered for the records that do not repeat it.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use crate::decode::Socket;
@@ -17,9 +19,11 @@ pub struct Sockets {
 
 #[derive(Debug)]
 struct Known {
-    socket: Socket,
+    socket: Arc<Socket>,
     /// Ordinal of the exchange that comes next.
     next: u32,
+    /// It began with the HTTP/2 preface: what follows are frames, whatever they look like.
+    http2: bool,
 }
 
 impl Default for Sockets {
@@ -52,23 +56,42 @@ impl Sockets {
 
     /// Notes what a socket told with its exchange number `index`.
     pub fn introduce(&mut self, cookie: u64, index: u32, socket: Socket) {
+        if !self.young.contains_key(&cookie) {
+            // Not known there either, or grown young again.
+            let _known = self.rejuvenate(cookie);
+        }
         if let Some(known) = self.young.get_mut(&cookie) {
-            known.socket = socket;
+            if *known.socket != socket {
+                known.socket = Arc::new(socket);
+            }
             return;
         }
-        let next = self.old.remove(&cookie).map_or(index, |known| known.next);
-        self.insert(cookie, Known { socket, next });
+        self.insert(
+            cookie,
+            Known {
+                socket: Arc::new(socket),
+                next: index,
+                http2: false,
+            },
+        );
     }
 
-    /// What the socket of exchange number `index` told.
-    pub fn find(&mut self, cookie: u64, index: u32) -> Option<&Socket> {
+    /// Notes that the socket speaks HTTP/2.
+    pub fn mark_http2(&mut self, cookie: u64) {
+        if let Some(known) = self.young.get_mut(&cookie) {
+            known.http2 = true;
+        }
+    }
+
+    /// What the socket of exchange number `index` told, and whether it speaks HTTP/2.
+    pub fn find(&mut self, cookie: u64, index: u32) -> Option<(Arc<Socket>, bool)> {
         if !self.young.contains_key(&cookie) {
             self.rejuvenate(cookie)?;
         }
         let known = self.young.get_mut(&cookie)?;
         self.missed += u64::from(index.saturating_sub(known.next));
         known.next = index.wrapping_add(1);
-        Some(&known.socket)
+        Some((Arc::clone(&known.socket), known.http2))
     }
 
     fn rejuvenate(&mut self, cookie: u64) -> Option<()> {

@@ -18,6 +18,7 @@ const RATE: Schedule = Schedule::Rate {
     seconds: 4.0,
 };
 const CONNECTIONS: usize = 32;
+const ATTEMPTS: usize = 3;
 /// A starved process is given all that it can take: only then is it out of CPU time.
 const STARVED: Schedule = Schedule::Seconds(4.0);
 const STARVED_CONNECTIONS: usize = 8;
@@ -76,27 +77,39 @@ fn run_with(lab: &Lab, headers: &[(&str, &str)], spec: LoadSpec) -> Vec<Request>
     trace(lab, &tracing, || load(lab, &spec)).requests
 }
 
-fn check(what: &str, cause: Hop, before: &Means, after: &Means) {
+/// Where the added time went, and what is wrong with that.
+fn judge(what: &str, cause: Hop, before: &Means, after: &Means) -> Result<(), String> {
     let added = |hop: Option<Hop>| after[&hop] - before[&hop];
     let total = added(None);
-    print!("{what}: {total:+.2} ms;");
-    for hop in Hop::ALL {
-        print!(
-            " {} {:+.2} %",
-            hop.as_str(),
-            100.0 * added(Some(hop)) / total
-        );
-    }
-    println!();
-    assert!(total > 5.0, "{what}: only {total} ms were added");
-    for hop in Hop::ALL {
-        let share = added(Some(hop)) / total;
+    let share = |hop| added(Some(hop)) / total;
+    let shares = Hop::ALL.map(|hop| format!("{} {:+.2} %", hop.as_str(), 100.0 * share(hop)));
+    let told = format!("{what}: {total:+.2} ms; {}", shares.join(", "));
+    println!("{told}");
+    let lands = |hop| {
         if hop == cause {
-            assert!(share >= 0.95, "{what}: {} has {share}", hop.as_str());
+            (0.95..=1.05).contains(&share(hop))
         } else {
-            assert!(share <= 0.02, "{what}: {} has {share}", hop.as_str());
+            (-0.05..=0.02).contains(&share(hop))
+        }
+    };
+    if total > 5.0 && Hop::ALL.into_iter().all(lands) {
+        Ok(())
+    } else {
+        Err(told)
+    }
+}
+
+/// Compares until the machine lets it: what another program does to the hops between two runs is
+/// not the cause that was put in. A wrong attribution is wrong every time.
+fn check(what: &str, cause: Hop, before: impl Fn() -> Means, after: impl Fn() -> Means) {
+    let mut told = Vec::new();
+    for _ in 0..ATTEMPTS {
+        match judge(what, cause, &before(), &after()) {
+            Ok(()) => return,
+            Err(wrong) => told.push(wrong),
         }
     }
+    panic!("{ATTEMPTS} times: {}", told.join("; "));
 }
 
 fn lab(name: &str, change: impl FnOnce(&mut LabOptions)) -> Option<Lab> {
@@ -111,52 +124,55 @@ fn every_cause_lands_in_its_hop() {
     let Some(base) = lab("cause", |_| {}) else {
         return;
     };
-    let before = means(&run(&base, &[]));
-
-    let slow_app = means(&run(&base, &[("x-delay-ms", "20")]));
-    check("20 ms in the app", Hop::App, &before, &slow_app);
-
+    let undisturbed = || means(&run(&base, &[]));
+    check("20 ms in the app", Hop::App, undisturbed, || {
+        means(&run(&base, &[("x-delay-ms", "20")]))
+    });
     // Of one CPU; the app does little for a request.
     for (container, cause, quota) in [
         (Container::Sidecar, Hop::SidecarInbound, 0.05),
         (Container::App, Hop::App, 0.01),
     ] {
         let what = format!("starved {}", cause.as_str());
-        let period = Duration::from_millis(100);
-        let guard = base.starve(Pod::Info, container, quota, period).unwrap();
-        let spec = spec(&base, STARVED_CONNECTIONS, STARVED);
-        let requests = run_with(&base, &[], spec);
-        drop(guard);
-        check(&what, cause, &before, &means(&requests));
-        let parts = |part| {
-            let sums = requests
-                .iter()
-                .map(|request| request.sum(|(hop, _, of)| hop == cause && of == part));
-            sums.sum::<u64>() as f64
-        };
-        let queue = parts(Part::Queue) / (parts(Part::Queue) + parts(Part::Processing));
-        println!("{what}: queue {:.1} %", 100.0 * queue);
-        assert!(queue > 0.5, "{what}: most of it is queue, not {queue}");
+        check(&what, cause, undisturbed, || {
+            let period = Duration::from_millis(100);
+            let guard = base.starve(Pod::Info, container, quota, period).unwrap();
+            let spec = spec(&base, STARVED_CONNECTIONS, STARVED);
+            let requests = run_with(&base, &[], spec);
+            drop(guard);
+            let queue = queue_share(&requests, cause);
+            println!("{what}: queue {:.1} %", 100.0 * queue);
+            assert!(queue > 0.5, "{what}: most of it is queue, not {queue}");
+            means(&requests)
+        });
     }
-    drop(base);
+    for (what, name, cause) in [
+        (
+            "20 ms in the inbound sidecar",
+            "cause-in",
+            Hop::SidecarInbound,
+        ),
+        (
+            "20 ms in the outbound sidecar",
+            "cause-out",
+            Hop::SidecarOutbound,
+        ),
+    ] {
+        let slow = lab(name, |options| match cause {
+            Hop::SidecarInbound => options.inbound_fault = Some(DELAY),
+            _ => options.outbound_fault = Some(DELAY),
+        });
+        let Some(slow) = slow else { return };
+        check(what, cause, undisturbed, || means(&run(&slow, &[])));
+    }
+}
 
-    let Some(inbound) = lab("cause-in", |options| options.inbound_fault = Some(DELAY)) else {
-        return;
+fn queue_share(requests: &[Request], hop: Hop) -> f64 {
+    let parts = |part| {
+        let sums = requests
+            .iter()
+            .map(|request| request.sum(|(at, _, of)| at == hop && of == part));
+        sums.sum::<u64>() as f64
     };
-    check(
-        "20 ms in the inbound sidecar",
-        Hop::SidecarInbound,
-        &before,
-        &means(&run(&inbound, &[])),
-    );
-    drop(inbound);
-    let Some(outbound) = lab("cause-out", |options| options.outbound_fault = Some(DELAY)) else {
-        return;
-    };
-    check(
-        "20 ms in the outbound sidecar",
-        Hop::SidecarOutbound,
-        &before,
-        &means(&run(&outbound, &[])),
-    );
+    parts(Part::Queue) / (parts(Part::Queue) + parts(Part::Processing))
 }

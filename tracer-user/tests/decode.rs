@@ -60,8 +60,8 @@ fn one(bytes: &[u8], sockets: &mut Sockets) -> Result<Exchange, DecodeError> {
 fn every_part_is_read() {
     let exchange = fresh(&whole()).unwrap();
     assert_eq!(exchange.side, Side::Server);
-    assert_eq!((exchange.cookie, exchange.cgroup_id), (7, 42));
-    assert_eq!(exchange.local.to_string(), "10.0.0.1:8080");
+    assert_eq!((exchange.socket.cookie, exchange.socket.cgroup_id), (7, 42));
+    assert_eq!(exchange.socket.local.to_string(), "10.0.0.1:8080");
     assert_eq!(exchange.read, Some(2_000));
     assert_eq!(exchange.http.request, RequestHead::Http1);
     assert_eq!(exchange.http.status, 404);

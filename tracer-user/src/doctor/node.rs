@@ -20,7 +20,7 @@ const CAPABILITIES: [(Capability, &str, &str); 3] = [
     (
         Capability::CAP_PERFMON,
         "CAP_PERFMON",
-        "everything: the read hook cannot be loaded",
+        "the split of hops into queue and processing",
     ),
     (
         Capability::CAP_NET_ADMIN,
@@ -46,6 +46,14 @@ fn capability((capability, name, lost): (Capability, &'static str, &'static str)
         Check::ok(name, "effective")
     } else if stands_in {
         Check::ok(name, "CAP_SYS_ADMIN stands for it")
+    } else if capability == Capability::CAP_PERFMON {
+        Check::degraded(
+            name,
+            "not effective",
+            lost,
+            "run the agent with --read-hook off, or as root, or add it to the container's \
+             securityContext.capabilities.add",
+        )
     } else {
         Check::missing(
             name,

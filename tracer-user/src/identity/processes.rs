@@ -1,6 +1,6 @@
 //! Names of processes from `/proc/<tgid>/comm` (proc(5)).
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

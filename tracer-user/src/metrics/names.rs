@@ -16,7 +16,7 @@ pub const REQUEST_DURATION: Family = Family {
 /// Smoothed round trip time of the pod to pod connection.
 pub const TCP_RTT: Family = Family {
     name: "hoptrace_tcp_rtt_seconds",
-    help: "The kernel's smoothed TCP round trip time of the pod to pod connection, sampled once a request.",
+    help: "The kernel's smoothed TCP round trip time of the pod to pod connection, of a sample no older than 16 requests, once a request.",
     labels: &[],
 };
 /// Fate of every decoded exchange record.

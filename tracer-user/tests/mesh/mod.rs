@@ -1,5 +1,10 @@
 //! What the tests on a real mesh share: a lab, an in-process tracer, the truth of Envoy's log.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic fails the test"
+)]
 
 pub(crate) mod truth;
 

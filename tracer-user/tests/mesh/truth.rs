@@ -38,7 +38,7 @@ impl Sidecar {
 type Key = (u64, u32);
 
 fn key(exchange: &Exchange) -> Key {
-    (exchange.cookie, exchange.index)
+    (exchange.socket.cookie, exchange.index)
 }
 
 /// The two legs of one request through a sidecar, nanoseconds.
@@ -79,8 +79,8 @@ pub(crate) struct Comparison {
 
 pub(crate) fn compare(sidecar: Sidecar, requests: &[Request], log: &[AccessEntry]) -> Comparison {
     let (server, client) = sidecar.sides();
-    let servers = by_connection(requests, server, |exchange| exchange.remote);
-    let clients = by_connection(requests, client, |exchange| exchange.local);
+    let servers = by_connection(requests, server, |exchange| exchange.socket.remote);
+    let clients = by_connection(requests, client, |exchange| exchange.socket.local);
     let paired: HashMap<Key, Key> = requests
         .iter()
         .filter_map(|request| {
