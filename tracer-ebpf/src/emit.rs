@@ -25,7 +25,7 @@ static EXCHANGES: RingBuf<ExchangeRecord, RING_BYTES> = RingBuf::new();
 #[inline(always)]
 pub(crate) fn exchange(state: &mut SocketState) {
     let index = state.record.index;
-    let announce = index < ANNOUNCE_FIRST || index % ANNOUNCE_EVERY == 0;
+    let announce = index < ANNOUNCE_FIRST || index.is_multiple_of(ANNOUNCE_EVERY);
     // A handshake's records are settled without knowing the socket.
     let announce = announce && state.record.flags & FLAG_HANDSHAKE == 0;
     let prefix = state.record.request_prefix_len as usize;

@@ -246,21 +246,7 @@ fn is_loopback(address: &[u8; 16]) -> bool {
     if is_mapped(address) {
         return address[12] == 127;
     }
-    let (head, tail) = (
-        u64::from_be_bytes(half(address, 0)),
-        u64::from_be_bytes(half(address, 8)),
-    );
+    let [a, b, c, d] = words_of(address);
     // ::1, and ::6 from which an inbound sidecar speaks to its app.
-    head == 0 && (tail == 1 || tail == 6)
-}
-
-#[inline(always)]
-fn half(address: &[u8; 16], at: usize) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    let mut i = 0;
-    while i < 8 {
-        bytes[i] = address[at + i];
-        i += 1;
-    }
-    bytes
+    a | b | c == 0 && (u32::from_be(d) == 1 || u32::from_be(d) == 6)
 }

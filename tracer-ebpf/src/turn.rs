@@ -140,7 +140,7 @@ fn on_request(
         if settings::task_in_skb() {
             state.record.write_tid = current().1;
         }
-        if state.record.index % SRTT_EVERY == 0 {
+        if state.record.index.is_multiple_of(SRTT_EVERY) {
             // SAFETY: `sk` is the context's non-null socket; the helper checks that it is TCP.
             let tcp = unsafe { bpf_tcp_sock(sk) };
             if !tcp.is_null() {

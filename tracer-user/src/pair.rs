@@ -80,8 +80,8 @@ impl<I: Copy> Worker<I> {
     /// until `read`, with downstream exchanges that may end later; both leave the worker. Upstream
     /// exchanges without a partner stay until [`Worker::expire`].
     ///
-    /// The cut is by the moment of writing, because [`Worker::fit`] is the best there is only when
-    /// it sees them in that order: `written` lies so far before `read` that those written earlier
+    /// The cut is by the moment of writing, because the assignment is the greatest there is only
+    /// when it is made in that order: `written` lies so far before `read` that those written earlier
     /// are all here, but for the slowest.
     pub fn pair(&mut self, written: Ktime, read: Ktime, mut paired: impl FnMut(I, I)) {
         let mut due: Vec<Upstream<I>> = Vec::new();

@@ -1,5 +1,10 @@
 //! A cause put into one hop shows in that hop, and in no other.
-#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic fails the test"
+)]
 
 mod mesh;
 

@@ -1,5 +1,10 @@
 //! What is told of a request adds up to what its client saw.
-#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic fails the test"
+)]
 
 mod mesh;
 

@@ -1,5 +1,10 @@
 //! Decode is total: any bytes give an exchange or a named error.
-#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic fails the test"
+)]
 
 use proptest::prelude::*;
 use tracer_common::record::{

@@ -1,5 +1,10 @@
 //! Pairing through Envoy against the truth of its access log.
-#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic fails the test"
+)]
 
 mod mesh;
 

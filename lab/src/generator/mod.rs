@@ -6,11 +6,11 @@
 //! rates the lab uses, and a second one would take the processor of a proxy.
 //!
 //! Invariants:
-//! - [`pace`] alone decides when a request is due, from time handed in as data.
+//! - `pace` alone decides when a request is due, from time handed in as data.
 //! - Latency counts from the planned moment, service from the moment a connection took the
 //!   request up; only the first holds what a stalled server did to the requests behind.
 //! - Every request of the plan ends in exactly one of `succeeded` and `failed`.
-//! - Traffic goes to loopback and to the addresses of a test network only, see [`target`].
+//! - Traffic goes to loopback and to the addresses of a test network only, see `target`.
 
 mod answer;
 mod clock;
