@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 /// Lines of a failed program that are worth showing.
 const TAIL: usize = 15;
 const TICK: Duration = Duration::from_millis(200);
+/// How soon the end of a program that shows its own output is noticed.
+const POLL: Duration = Duration::from_millis(50);
 /// How long the output of an ended program may still arrive.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -55,10 +57,20 @@ pub(crate) fn quiet(what: &str, command: &mut Command) -> Result<String> {
 /// The program cannot be started, or fails.
 pub(crate) fn shown(what: &str, command: &mut Command) -> Result<()> {
     let progress = Progress::open(what);
-    let status = command
+    let mut child = command
         .stdin(Stdio::null())
-        .status()
+        .spawn()
         .with_context(|| cannot_start(what, command))?;
+    let status = loop {
+        if let Some(status) = child
+            .try_wait()
+            .with_context(|| format!("waiting for {what}"))?
+        {
+            break status;
+        }
+        stop_if_interrupted(&mut child)?;
+        thread::sleep(POLL);
+    };
     progress.end(status.success());
     if !status.success() {
         bail!("{what} failed ({status}): see above");
@@ -119,8 +131,22 @@ fn follow(
         if ended.is_none() && child.try_wait()?.is_some() {
             ended = Some(Instant::now());
         }
+        if ended.is_none() {
+            stop_if_interrupted(child).map_err(io::Error::other)?;
+        }
     }
     child.wait()
+}
+
+/// Ctrl-C reaches the child by itself, SIGTERM does not; the commands that clean up note both.
+fn stop_if_interrupted(child: &mut Child) -> Result<()> {
+    if let Err(error) = hoptrace_lab::signals::check() {
+        // Whether it ended by itself just now does not matter.
+        let _ended = child.kill();
+        child.wait().context("waiting for an interrupted program")?;
+        return Err(error);
+    }
+    Ok(())
 }
 
 fn collect(stream: Option<impl Read + Send + 'static>, sender: Sender<String>) {

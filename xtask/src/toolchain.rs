@@ -111,11 +111,26 @@ impl Toolchain {
     }
 }
 
-/// `cargo <subcommand>` on the workspace, by the cargo that runs us.
+/// `cargo <subcommand>` on the workspace, by the cargo that runs us, as if a person had typed it:
+/// build scripts watch what `cargo run` tells its program, and would build their crates again.
 pub(crate) fn host_cargo(subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_run(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command.current_dir(paths::root()).arg(subcommand);
     command
+}
+
+/// Variables that `cargo run` sets for the program it starts (The Cargo Book, "Environment
+/// Variables Cargo sets for crates").
+fn is_of_run(name: &str) -> bool {
+    const OF_PACKAGE: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+    OF_PACKAGE.iter().any(|prefix| name.starts_with(prefix))
+        || matches!(
+            name,
+            "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR"
+        )
 }
 
 /// Variables by which one cargo or rustup steers the programs it starts. A person's choice of
