@@ -14,10 +14,13 @@ pub enum Loss {
     UnsupportedHeader = 3,
     /// Payload bytes of a plaintext leg could not be copied: the record has no header prefix.
     PrefixUnreadable = 4,
+    /// A response to a request that nobody saw: it was under way when the tracer came, it came with
+    /// the last packet of the TCP handshake (and so to the listener), or the server speaks first.
+    RequestUnseen = 5,
 }
 
 /// Number of slots.
-pub const LOSS_SLOTS: u32 = 5;
+pub const LOSS_SLOTS: u32 = 6;
 
 impl Loss {
     /// Every slot in index order.
@@ -27,6 +30,7 @@ impl Loss {
         Self::MalformedHeader,
         Self::UnsupportedHeader,
         Self::PrefixUnreadable,
+        Self::RequestUnseen,
     ];
 
     /// Value of the `reason` label.
@@ -38,6 +42,7 @@ impl Loss {
             Self::MalformedHeader => "malformed_header",
             Self::UnsupportedHeader => "unsupported_header",
             Self::PrefixUnreadable => "prefix_unreadable",
+            Self::RequestUnseen => "request_unseen",
         }
     }
 }

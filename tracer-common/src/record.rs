@@ -18,13 +18,15 @@ pub const SIDE_CLIENT: u8 = 2;
 pub const PAYLOAD_OTHER: u8 = 1;
 /// The first payload of the socket was a TLS record (RFC 8446, section 5.1).
 pub const PAYLOAD_TLS: u8 = 2;
-/// The first payload of the socket began with an HTTP/1 request line or the HTTP/2 preface.
+/// The first payload of the socket began with an HTTP/1 request line.
 pub const PAYLOAD_HTTP: u8 = 3;
+/// The first payload of the socket began with the HTTP/2 preface (RFC 9113, section 3.4).
+pub const PAYLOAD_HTTP2: u8 = 4;
 
 /// The exchange belongs to a TLS handshake: its response is not an answer to a request.
 pub const FLAG_HANDSHAKE: u16 = 1 << 0;
 /// First request of a TLS 1.3 connection: it shared its turn with the handshake's last flight, so
-/// its stamps are those of the turn's last segment. True of servers that keep their session tickets
+/// its stamps are those of the turn's second segment. True of servers that keep their session tickets
 /// back until they answer, as BoringSSL's do.
 pub const FLAG_AFTER_HANDSHAKE: u16 = 1 << 1;
 /// The socket closed before a response came: `response_first_ktime_ns` is 0.

@@ -42,6 +42,10 @@ pub(crate) fn exchange(state: &mut SocketState) {
         output(state, SHORT_LEN)
     };
     state.record.index = index.wrapping_add(1);
+    if announce {
+        // Only the first request of a connection waited for it to open.
+        state.info.open_ktime_ns = 0;
+    }
     if !sent {
         loss::count(Loss::RingFull);
     }

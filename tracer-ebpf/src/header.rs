@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::SkBuffContext;
-use tracer_common::record::{PAYLOAD_HTTP, PAYLOAD_OTHER, PAYLOAD_TLS};
+use tracer_common::record::{PAYLOAD_HTTP, PAYLOAD_HTTP2, PAYLOAD_OTHER, PAYLOAD_TLS};
 use tracer_common::{Loss, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
 
 use crate::loss;
@@ -13,6 +13,7 @@ use crate::socket::{KEEP_HEADERS, SocketState};
 const HANDSHAKE_TURNS: u8 = 2;
 const TLS_CLIENT_HELLO: u8 = 1;
 /// TLS record types (RFC 8446, section 5.1).
+const TLS_ALERT: u8 = 0x15;
 const TLS_HANDSHAKE: u8 = 0x16;
 const TLS_APPLICATION_DATA: u8 = 0x17;
 
@@ -66,6 +67,27 @@ pub(crate) fn response(ctx: &SkBuffContext, segment: &Segment, state: &mut Socke
     }
 }
 
+/// Whether the segment is one TLS alert and nothing else: `close_notify` is no request. In TLS 1.3
+/// it looks like application data of two bytes, a type and a tag (RFC 8446, sections 5.2 and 6).
+#[inline(always)]
+pub(crate) fn is_alert(ctx: &SkBuffContext, segment: &Segment) -> bool {
+    const HEADER: u32 = 5;
+    const SEALED: u32 = 2 + 1 + 16;
+    const LONGEST: u32 = 64;
+    if segment.len > LONGEST {
+        return false;
+    }
+    let Ok([kind, _, _, high, low]) = ctx
+        .skb
+        .load::<[u8; HEADER as usize]>(segment.offset as usize)
+    else {
+        return false;
+    };
+    let len = u32::from(u16::from_be_bytes([high, low]));
+    len + HEADER == segment.len
+        && (kind == TLS_ALERT || (kind == TLS_APPLICATION_DATA && len == SEALED))
+}
+
 /// Whether the segment begins with a TLS record of application data: in TLS 1.3 whatever comes
 /// after the hellos, in TLS 1.2 never a part of the handshake.
 #[inline(always)]
@@ -95,10 +117,12 @@ fn classify(ctx: &SkBuffContext, segment: &Segment, state: &mut SocketState) {
     let method = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     if is_method(method) {
         state.record.payload = PAYLOAD_HTTP;
+    } else if method == u32::from_be_bytes(*b"PRI ") {
+        state.record.payload = PAYLOAD_HTTP2;
     }
 }
 
-/// The methods of RFC 9110 and RFC 5789, and the HTTP/2 preface.
+/// The methods of RFC 9110 and RFC 5789.
 #[inline(always)]
 fn is_method(head: u32) -> bool {
     const fn word(text: &[u8; 4]) -> u32 {
@@ -113,7 +137,6 @@ fn is_method(head: u32) -> bool {
         || head == word(b"OPTI")
         || head == word(b"CONN")
         || head == word(b"TRAC")
-        || head == word(b"PRI ")
 }
 
 /// `min(len, max)`, at least 1, in a way that the verifier sees: the compiler must not reorder the

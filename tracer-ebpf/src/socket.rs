@@ -18,6 +18,8 @@ use tracer_common::{ExchangeRecord, Heads, Loss, SocketInfo};
 use crate::settings;
 
 const AF_INET: u32 = 2;
+/// `BPF_TCP_LISTEN`.
+const TCP_LISTEN: u32 = 10;
 
 /// No exchange is open.
 pub(crate) const IDLE: u8 = 0;
@@ -89,6 +91,12 @@ pub(crate) fn create<'a>(
     let full = unsafe { bpf_sk_fullsock(sk) };
     if full.is_null() {
         // A request or time-wait socket carries no exchange.
+        return Ok(None);
+    }
+    // SAFETY: `full` is a full socket.
+    if unsafe { read(&raw const (*full).state) } == TCP_LISTEN {
+        // Data with the handshake's last packet passes the filter of the listener, before `accept`
+        // makes a socket (`tcp_v4_rcv` in net/ipv4/tcp_ipv4.c). Its answer tells of the loss.
         return Ok(None);
     }
     // SAFETY: as in `find`; a null initial value means zeroed.

@@ -7,14 +7,14 @@ use aya_ebpf::programs::SkBuffContext;
 use tracer_common::Loss;
 use tracer_common::record::{
     FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_PREVIOUS_SEGMENTS,
-    FLAG_REQUEST_SEGMENTS, FLAG_RETRANSMIT, SIDE_CLIENT, SIDE_SERVER,
+    FLAG_REQUEST_SEGMENTS, FLAG_RETRANSMIT, PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
 };
 
 use crate::segment::{Kind, Segment, parse};
 use crate::socket::{
     ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT, SocketState,
 };
-use crate::{emit, header, settings, socket};
+use crate::{emit, header, loss, settings, socket};
 
 /// The kernel's smoothed round trip time is read once in so many exchanges.
 const SRTT_EVERY: u32 = 16;
@@ -126,9 +126,16 @@ fn on_request(
     now: u64,
 ) {
     if state.record.phase == REQUEST {
-        state.record.request_last_ktime_ns = now;
-        state.request_last_seq = segment.seq;
+        let second = state.record.flags & FLAG_REQUEST_SEGMENTS == 0;
+        // Behind a handshake's last flight it is the second segment that begins the request.
+        if second || state.record.handshake != 1 {
+            state.record.request_last_ktime_ns = now;
+            state.request_last_seq = segment.seq;
+        }
         state.record.flags |= FLAG_REQUEST_SEGMENTS;
+        return;
+    }
+    if state.record.payload == PAYLOAD_TLS && header::is_alert(ctx, segment) {
         return;
     }
     if state.record.phase == RESPONDED {
@@ -179,7 +186,9 @@ fn clear(stamp: &mut u64) {
 #[inline(always)]
 fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, now: u64) {
     if state.record.phase == IDLE {
-        // The tracer came after the request.
+        // Counted once; what follows is the rest of the same response.
+        state.record.phase = ANSWERED;
+        loss::count(Loss::RequestUnseen);
         return;
     }
     if state.record.phase != REQUEST {
@@ -206,7 +215,8 @@ fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, 
 }
 
 /// The handshake's last flight and the first request came in one turn: what is answered is the
-/// request, whose segment came last. On a server socket it must have been read since.
+/// request, which began with the turn's second segment. On a server socket it must have been read
+/// since.
 #[inline(always)]
 fn unshare(state: &mut SocketState) {
     let request = state.record.request_last_ktime_ns;
@@ -237,8 +247,11 @@ pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
     };
     let server = state.record.side == SIDE_SERVER;
     if server && state.record.phase == REQUEST {
-        // The request behind a handshake's last flight is what is read last.
-        if state.record.read_ktime_ns == 0 || state.record.handshake == 1 {
+        // Behind a handshake's last flight it is the read after the request's arrival that counts.
+        let behind = state.record.handshake == 1
+            && state.record.flags & FLAG_REQUEST_SEGMENTS != 0
+            && state.record.read_ktime_ns < state.record.request_last_ktime_ns;
+        if state.record.read_ktime_ns == 0 || behind {
             stamp_read(state);
         }
     } else if !server && state.record.phase == RESPONDED {

@@ -24,6 +24,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Fate, Ktime, RequestTimes};
 use crate::mounts::MountsError;
 use crate::privilege::{self, Capability, Dropped, PrivilegeError};
+use crate::ring;
 use crate::tracer::{Requests, Tracer, monotonic_now};
 
 /// How often the log tells what was traced, and idle label sets are looked for.
@@ -124,8 +125,12 @@ async fn poll(core: &Mutex<Core>, config: &Config) {
         // Taken first: what completed before this moment is in the ring, however long draining
         // takes.
         let now = monotonic_now();
-        // Each batch is bounded, so that a scrape waits for one batch at most.
-        while lock(core).drain() {
+        // Each batch is bounded, so that a scrape waits for one batch at most. So is their number:
+        // a ring refilled faster than it is read must not keep its records from being settled.
+        for _ in 0..ring::batches(config.ring_size.get()) {
+            if !lock(core).drain() {
+                break;
+            }
             tokio::task::yield_now().await;
         }
         let mut core = lock(core);
@@ -260,7 +265,12 @@ impl Core {
         metrics.set_lost("parse_error", books.parse_error);
         metrics.set_lost("unknown_socket", books.unknown_socket);
         for loss in Loss::ALL {
-            metrics.set_lost(loss.reason(), tracer.hooks().lost(loss));
+            // The ring's losses as the books have them: the kernel's counter may be ahead by now.
+            let total = match loss {
+                Loss::RingFull => books.ring_full,
+                other => tracer.hooks().lost(other),
+            };
+            metrics.set_lost(loss.reason(), total);
         }
         if self.stats.is_some() {
             for (program, cost) in tracer.hooks().costs() {

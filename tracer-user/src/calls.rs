@@ -11,8 +11,14 @@ use crate::decode::Exchange;
 use crate::join::Chain;
 use crate::model::Ktime;
 
-/// Calls and requests remembered for one container; beyond, the oldest go.
+/// Calls remembered for one container; beyond, the oldest go.
 const PER_CONTAINER: usize = 8192;
+/// Requests remembered for one thread; beyond, the oldest go.
+const PER_THREAD: usize = 1024;
+/// Threads remembered for one container; beyond, all are forgotten and learnt again.
+const THREADS: usize = 512;
+/// Containers remembered; beyond, those that come later wait until others have been silent.
+const CONTAINERS: usize = 1024;
 
 /// An outgoing call.
 #[derive(Clone, Copy, Debug)]
@@ -25,17 +31,12 @@ struct Call {
     request_id: u64,
 }
 
-/// A request that the app took.
-#[derive(Clone, Copy, Debug)]
-struct Taken {
-    at: Ktime,
-    tid: u32,
-}
-
 #[derive(Debug, Default)]
 struct Container {
+    /// In order of their beginning.
     calls: VecDeque<Call>,
-    taken: VecDeque<Taken>,
+    /// When each thread took requests, in order.
+    taken: HashMap<u32, VecDeque<Ktime>>,
 }
 
 /// Calls and requests by container.
@@ -47,20 +48,20 @@ pub struct Calls {
 impl Calls {
     /// Notes a request that an app took.
     pub fn note_server(&mut self, exchange: &Exchange) {
-        let container = self
-            .containers
-            .entry(exchange.socket.cgroup_id)
-            .or_default();
-        let taken = Taken {
-            at: exchange.request_taken(),
-            tid: exchange.tid(),
-        };
-        let place = container
-            .taken
-            .partition_point(|other| other.at <= taken.at);
-        container.taken.insert(place, taken);
-        if container.taken.len() > PER_CONTAINER {
-            container.taken.pop_front();
+        let cgroup = exchange.socket.cgroup_id;
+        if self.containers.len() >= CONTAINERS && !self.containers.contains_key(&cgroup) {
+            return;
+        }
+        let container = self.containers.entry(cgroup).or_default();
+        if container.taken.len() >= THREADS && !container.taken.contains_key(&exchange.tid()) {
+            container.taken.clear();
+        }
+        let taken = container.taken.entry(exchange.tid()).or_default();
+        let at = exchange.request_taken();
+        let place = taken.partition_point(|other| *other <= at);
+        taken.insert(place, at);
+        if taken.len() > PER_THREAD {
+            taken.pop_front();
         }
     }
 
@@ -129,29 +130,31 @@ impl Calls {
             {
                 container.calls.pop_front();
             }
-            while container
-                .taken
-                .front()
-                .is_some_and(|taken| taken.at < before)
-            {
-                container.taken.pop_front();
-            }
+            container.taken.retain(|_, taken| {
+                while taken.front().is_some_and(|at| *at < before) {
+                    taken.pop_front();
+                }
+                !taken.is_empty()
+            });
             !container.calls.is_empty() || !container.taken.is_empty()
         });
     }
 }
 
-fn belongs(call: &Call, server: &Exchange, taken: &VecDeque<Taken>) -> bool {
+fn belongs(call: &Call, server: &Exchange, taken: &HashMap<u32, VecDeque<Ktime>>) -> bool {
     if call.request_id != 0 && server.http.request_id != 0 {
         return call.request_id == server.http.request_id;
     }
     if call.tid == 0 {
         return false;
     }
-    let before = taken.partition_point(|other| other.at <= call.began);
-    taken
-        .range(..before)
-        .rev()
-        .find(|other| other.tid == call.tid)
-        .is_some_and(|last| last.at == server.request_taken())
+    // The thread's last request before the call.
+    let Some(taken) = taken.get(&call.tid) else {
+        return false;
+    };
+    let before = taken.partition_point(|at| *at <= call.began);
+    before
+        .checked_sub(1)
+        .and_then(|last| taken.get(last))
+        .is_some_and(|at| *at == server.request_taken())
 }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tracer_common::record::{
-    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_TLS, SIDE_CLIENT,
-    SIDE_SERVER,
+    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_HTTP2,
+    PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
 };
 use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
 use zerocopy::FromBytes;
@@ -156,15 +156,12 @@ pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeErro
         // Nobody needs to know whose, and the kernel side does not tell.
         return Ok(Decoded::Handshake);
     }
-    if http.request == RequestHead::Http2 {
-        sockets.mark_http2(record.sock_cookie);
-    }
-    let (socket, http2) = sockets
-        .find(record.sock_cookie, record.index)
-        .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
-    if http2 {
+    if record.payload == PAYLOAD_HTTP2 {
         http.request = RequestHead::Http2;
     }
+    let socket = sockets
+        .find(record.sock_cookie, record.index)
+        .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
     Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
 }
 
@@ -184,7 +181,7 @@ pub struct Socket {
     pub cookie: u64,
     /// Container.
     pub cgroup_id: u64,
-    /// When `connect` was called, if that was seen.
+    /// When `connect` was called, if that was seen and nothing was requested since.
     pub opened: Option<Ktime>,
     /// Local end, as the socket's owner sees it.
     pub local: SocketAddr,
@@ -213,13 +210,11 @@ fn exchange(record: &ExchangeRecord, side: Side, socket: Arc<Socket>, http: Http
         PAYLOAD_TLS => Payload::Tls,
         _ => Payload::Other,
     };
-    // Hello and finished come before the first request of a TLS connection.
-    let first = if payload == Payload::Tls { 2 } else { 0 };
     let flag = |bit: u16| record.flags & bit != 0;
     Exchange {
         side,
         payload,
-        opened: socket.opened.filter(|_| record.index <= first),
+        opened: socket.opened,
         request_first: record.request_first_ktime_ns,
         response_first: record.response_first_ktime_ns,
         read: (record.read_ktime_ns != 0).then_some(record.read_ktime_ns),

@@ -21,6 +21,9 @@ use tokio::sync::Semaphore;
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A client that does not send its request within this time is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one connection may last: a scraper opens another, one that never reads its answer does
+/// not hold a slot for ever.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long open requests may take once the agent is told to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Rest after a failed accept: without descriptors the next one fails at once.
@@ -133,9 +136,11 @@ fn connection<S: Send + 'static>(
     let served = graceful.watch(served);
     tokio::spawn(async move {
         let _slot = slot;
-        if let Err(error) = served.await {
+        match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
+            Ok(Ok(())) => {}
             // Clients that leave early are their own affair.
-            tracing::debug!(%error, "a connection ended early");
+            Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+            Err(_) => tracing::debug!("a connection was held for too long"),
         }
     });
 }

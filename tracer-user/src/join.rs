@@ -10,12 +10,15 @@ use std::net::SocketAddr;
 use hashbrown::HashMap;
 use slotmap::{DefaultKey, SlotMap};
 
-use crate::decode::{Exchange, Side};
+use crate::decode::{Exchange, RequestHead, Side};
 use crate::model::{Fate, Ktime, Method};
 use crate::pair::{Downstream, Upstream, Worker};
 use crate::roles::{Lane, Role};
 
 type Id = DefaultKey;
+
+/// Sockets of a [`Chain`].
+const LONGEST_CHAIN: usize = 6;
 
 /// The exchanges of one request, from the calling app to the called one. Unmeshed pods have only
 /// `app_client` and `app_server`; what is on another node is absent.
@@ -60,7 +63,8 @@ struct Node {
     peer: Option<Id>,
     /// Other side of the sidecar.
     through: Option<Id>,
-    probe: bool,
+    /// Why the chain with this exchange is no request to tell.
+    refused: Option<Fate>,
 }
 
 /// The table of exchanges that wait.
@@ -110,13 +114,13 @@ impl Join {
         }
         let key = (exchange.client(), exchange.request_seq);
         let side = exchange.side;
-        let probe = exchange.http.probe || role == Role::ProxyAdmin;
+        let refused = refusal(&exchange, role);
         let id = self.nodes.insert(Node {
             exchange,
             role,
             peer: None,
             through: None,
-            probe,
+            refused,
         });
         match self.ends.get(&key).copied() {
             // The same end twice is a reused port and sequence number: the older one is done.
@@ -232,9 +236,10 @@ impl Join {
         .filter(|right| self.nodes.contains_key(*right))
     }
 
-    /// The exchanges of the chain that begins at `root`.
+    /// The exchanges of the chain that begins at `root`, up to the six of a [`Chain`]. There are
+    /// more where a sidecar's upstream is another one's outbound listener.
     fn members(&self, root: Id) -> impl Iterator<Item = Id> + Clone + use<> {
-        let mut ids = [None; 6];
+        let mut ids = [None; LONGEST_CHAIN];
         let mut at = Some(root);
         for slot in &mut ids {
             let Some(id) = at else { break };
@@ -262,29 +267,34 @@ impl Join {
     fn tell(&mut self, root: Id, sink: &mut impl Sink) {
         let members = self.members(root);
         let ids = || members.clone();
-        let probe = ids()
+        let refused = ids()
             .filter_map(|id| self.nodes.get(id))
-            .any(|node| node.probe);
-        if !probe {
+            .find_map(|node| node.refused);
+        if refused.is_none() {
             let mut chain = Chain::default();
             for node in ids().filter_map(|id| self.nodes.get(id)) {
                 chain.set(node.role, &node.exchange);
             }
             sink.chain(&chain);
         }
+        // What is longer still is told in pieces.
+        let rest = ids().last().and_then(|last| self.right(last));
         for id in ids() {
-            let (fate, method) = self.fate(id, probe);
+            let (fate, method) = self.fate(id, refused);
             sink.fate(fate, method);
             self.forget(id);
         }
+        if let Some(rest) = rest {
+            self.tell(rest, sink);
+        }
     }
 
-    fn fate(&self, id: Id, probe: bool) -> (Fate, Method) {
+    fn fate(&self, id: Id, refused: Option<Fate>) -> (Fate, Method) {
         let Some(node) = self.nodes.get(id) else {
             return (Fate::Unpaired, Method::None);
         };
-        if probe {
-            return (Fate::Probe, Method::None);
+        if let Some(fate) = refused {
+            return (fate, Method::None);
         }
         match (node.role.lane(), node.through, node.peer) {
             (Some(_), Some(_), _) => (Fate::Paired, Method::WorkerOrder),
@@ -301,6 +311,20 @@ impl Join {
         if self.ends.get(&key) == Some(&id) {
             self.ends.remove(&key);
         }
+    }
+}
+
+/// Why an exchange makes its chain none that is told. Only a server socket keeps heads, so the
+/// other sockets of the same message learn it by being joined.
+fn refusal(exchange: &Exchange, role: Role) -> Option<Fate> {
+    if exchange.http.probe || role == Role::ProxyAdmin {
+        return Some(Fate::Probe);
+    }
+    match (exchange.http.request, exchange.http.status) {
+        (RequestHead::Malformed, _) => Some(Fate::Malformed),
+        // An interim answer (RFC 9110, section 15.2) and what the client sends upon it.
+        (RequestHead::Continuation, _) | (_, 100..200) => Some(Fate::Continuation),
+        _ => None,
     }
 }
 

@@ -103,6 +103,7 @@ impl<I: Copy> Worker<I> {
                 *slot = true;
             }
         }
+        pairs.sort_unstable_by_key(|(upstream, _)| upstream.wrote);
         self.untangle(&mut pairs);
         for (upstream, at) in &pairs {
             if let Some(downstream) = self.downstream.get(*at) {
@@ -147,8 +148,32 @@ impl<I: Copy> Worker<I> {
                 None => alone.push(*upstream),
             }
         }
-        self.upstream.extend(alone);
+        for upstream in alone {
+            let left = self.replace(&mut pairs, upstream);
+            self.upstream.push(left);
+        }
         pairs
+    }
+
+    /// A worker that asks one upstream after the other for one request (a retry, a question to an
+    /// authorisation service first) answers with the last: it takes the place of one that was read
+    /// before it was written, in the downstream exchange that ends soonest after it. Returns who has
+    /// no partner then.
+    fn replace(&self, pairs: &mut [(Upstream<I>, usize)], last: Upstream<I>) -> Upstream<I> {
+        let ends = |at: usize| {
+            let downstream = self.downstream.get(at)?;
+            let around = downstream.read <= last.wrote && last.read <= downstream.wrote;
+            around.then_some(downstream.wrote)
+        };
+        let earlier = pairs
+            .iter_mut()
+            .filter(|(upstream, _)| upstream.read <= last.wrote)
+            .filter_map(|pair| Some((ends(pair.1)?, pair)))
+            .min_by_key(|(end, _)| *end);
+        match earlier {
+            Some((_, pair)) => std::mem::replace(&mut pair.0, last),
+            None => last,
+        }
     }
 
     /// Swaps partners of neighbours while that lowers the sum of squares.

@@ -22,8 +22,6 @@ struct Known {
     socket: Arc<Socket>,
     /// Ordinal of the exchange that comes next.
     next: u32,
-    /// It began with the HTTP/2 preface: what follows are frames, whatever they look like.
-    http2: bool,
 }
 
 impl Default for Sockets {
@@ -33,8 +31,9 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// Sockets of one generation, 80 bytes each: more than a node has in use at a time.
-    pub const CAP: usize = 65_536;
+    /// Sockets of one generation, about 170 bytes each: both are 11 MB when full, with twice the
+    /// sockets that a busy node has in use at a time.
+    pub const CAP: usize = 32_768;
 
     /// An empty table of two generations of `cap` sockets.
     #[must_use]
@@ -71,27 +70,19 @@ impl Sockets {
             Known {
                 socket: Arc::new(socket),
                 next: index,
-                http2: false,
             },
         );
     }
 
-    /// Notes that the socket speaks HTTP/2.
-    pub fn mark_http2(&mut self, cookie: u64) {
-        if let Some(known) = self.young.get_mut(&cookie) {
-            known.http2 = true;
-        }
-    }
-
-    /// What the socket of exchange number `index` told, and whether it speaks HTTP/2.
-    pub fn find(&mut self, cookie: u64, index: u32) -> Option<(Arc<Socket>, bool)> {
+    /// What the socket of exchange number `index` told.
+    pub fn find(&mut self, cookie: u64, index: u32) -> Option<Arc<Socket>> {
         if !self.young.contains_key(&cookie) {
             self.rejuvenate(cookie)?;
         }
         let known = self.young.get_mut(&cookie)?;
         self.missed += u64::from(index.saturating_sub(known.next));
         known.next = index.wrapping_add(1);
-        Some((Arc::clone(&known.socket), known.http2))
+        Some(Arc::clone(&known.socket))
     }
 
     fn rejuvenate(&mut self, cookie: u64) -> Option<()> {

@@ -58,10 +58,11 @@ impl Processes {
             );
             return name;
         }
-        // It ended while its last records wait: it keeps the name it had.
-        self.known
-            .get(&tgid)
-            .and_then(|process| process.name.clone())
+        // It ended while its last records wait, or cannot be seen from here: it keeps the name it
+        // had, and is not looked for again at once.
+        let process = self.known.get_mut(&tgid)?;
+        process.read = now;
+        process.name.clone()
     }
 
     /// Whether a process has the name of a sidecar proxy.

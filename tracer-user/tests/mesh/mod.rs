@@ -115,9 +115,13 @@ pub(crate) fn trace<T>(lab: &Lab, tracing: &Tracing, work: impl FnOnce() -> T) -
         });
         // The hooks are attached; sockets in the middle of an exchange are left to finish it.
         thread::sleep(Duration::from_millis(100));
-        let result = work();
-        thread::sleep(Duration::from_millis(200));
-        done.store(true, Ordering::Release);
+        let result = {
+            // Also when the work panics: the reader must end for the test to end.
+            let _done = SetOnDrop(&done);
+            let result = work();
+            thread::sleep(Duration::from_millis(200));
+            result
+        };
         let (requests, books) = reader.join().unwrap();
         Traced {
             requests,
@@ -125,6 +129,14 @@ pub(crate) fn trace<T>(lab: &Lab, tracing: &Tracing, work: impl FnOnce() -> T) -
             result,
         }
     })
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 pub(crate) fn start(lab: &Lab, tracing: &Tracing) -> Tracer {
