@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{
@@ -28,8 +28,8 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("hoptrace_close", "close"),
 ];
 
-/// Those that are tracing programs: without them nothing tells of reads and closes.
-const TRACING: [&str; 2] = ["hoptrace_read", "hoptrace_close"];
+/// The kernel's own type information.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Whether the moment of reading is traced; without it hops have no queue and processing parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,10 +141,14 @@ impl Hooks {
     /// [`LoadError`]; nothing stays attached then.
     pub fn attach(options: &LoadOptions) -> Result<(Self, RingBuf<MapData>), LoadError> {
         match Self::try_attach(options) {
-            // The kernel has type information and yet refuses tracing programs.
-            Err(LoadError::Program { program, .. })
-                if options.read_hook == ReadHook::Auto && TRACING.contains(&program) =>
-            {
+            // The kernel's type information cannot be read, or it refuses tracing programs.
+            Err(
+                LoadError::Btf(_)
+                | LoadError::Program {
+                    program: "hoptrace_read" | "hoptrace_close",
+                    ..
+                },
+            ) if options.read_hook == ReadHook::Auto => {
                 let read_hook = ReadHook::Off;
                 Self::try_attach(&LoadOptions {
                     read_hook,
@@ -160,22 +164,20 @@ impl Hooks {
             path: options.cgroup_root.clone(),
             source,
         })?;
-        let btf = match (options.read_hook, Btf::from_sys_fs()) {
-            (ReadHook::Off, _) => None,
-            (_, Ok(btf)) => Some(btf),
-            (ReadHook::Auto, Err(_)) => None,
-            (ReadHook::Required, Err(source)) => return Err(LoadError::Btf(source)),
+        let read_hook = match options.read_hook {
+            ReadHook::Off => false,
+            ReadHook::Auto => Path::new(KERNEL_BTF).exists(),
+            ReadHook::Required => true,
         };
         let task_in_skb = is_helper_supported(
             ProgramType::CgroupSkb,
             aya::sys::BpfHelper::BPF_FUNC_get_current_pid_tgid,
         )
         .unwrap_or(false);
-        let mut loader = EbpfLoader::new();
-        // The same for all: reading the kernel's type information takes 20 MB for a moment.
-        loader.btf(btf.as_ref());
-        let mut ebpf = loader
-            .override_global("READ_HOOK", &u8::from(btf.is_some()), true)
+        // The loader reads the kernel's type information, 20 MB of it, and lets it go at the end of
+        // this statement; the tracing programs' turn comes after, so that it is there once at a time.
+        let mut ebpf = EbpfLoader::new()
+            .override_global("READ_HOOK", &u8::from(read_hook), true)
             .override_global("TASK_IN_SKB", &u8::from(task_in_skb), true)
             .override_global("HEADERS", &(options.headers as u8), true)
             .override_global(aya_log::LEVEL, &options.log_level, true)
@@ -202,9 +204,10 @@ impl Hooks {
             name: "EXCHANGES",
             source,
         })?;
-        if let Some(btf) = &btf {
-            attach_tracepoint(&mut ebpf, "hoptrace_close", "inet_sock_set_state", btf)?;
-            attach_tracepoint(&mut ebpf, "hoptrace_read", "tcp_rcv_space_adjust", btf)?;
+        if read_hook {
+            let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
+            attach_tracepoint(&mut ebpf, "hoptrace_close", "inet_sock_set_state", &btf)?;
+            attach_tracepoint(&mut ebpf, "hoptrace_read", "tcp_rcv_space_adjust", &btf)?;
         }
         attach_skb(
             &mut ebpf,
@@ -223,7 +226,7 @@ impl Hooks {
                 ebpf,
                 losses,
                 log,
-                read_hook: btf.is_some(),
+                read_hook,
                 task_in_skb,
             },
             ring,

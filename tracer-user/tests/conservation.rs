@@ -121,3 +121,37 @@ fn a_gateways_own_calls_are_not_its_own_time() {
         "and not in the gateway that waits for it: {client} ms"
     );
 }
+
+#[test]
+fn a_busy_gateways_time_adds_up() {
+    // Without sidecars nobody makes request ids: the calls are known by their thread alone.
+    let Some(lab) = mesh::lab("sum-busy", Mode::None, |_| {}) else {
+        return;
+    };
+    let spec = LoadSpec {
+        url: format!("{}capitols/1", lab.url(Pod::Load, Target::Gateway)),
+        request_ids: false,
+        ..spec(&lab, 10, Schedule::Count(20_000))
+    };
+    let traced = trace(&lab, &Tracing::default(), || load(&lab, &spec));
+    let sum = |name: &str, of: &dyn Fn(&mesh::Request) -> u64| {
+        let requests = traced.requests.iter();
+        requests
+            .filter(|request| &*request.times.labels.destination.name == name)
+            .map(of)
+            .sum::<u64>() as f64
+    };
+    let total = |request: &mesh::Request| source(request).unwrap();
+    let hops = |request: &mesh::Request| request.sum(|_| true);
+    let client = sum("capitol-client", &total);
+    let told = sum("capitol-client", &hops) + sum("capitol-info", &total);
+    println!(
+        "told {:.3} % of {:.0} ms",
+        100.0 * told / client,
+        client / 1e6
+    );
+    assert!(
+        (told / client - 1.0).abs() < 0.01,
+        "{told} ns of {client} ns"
+    );
+}
