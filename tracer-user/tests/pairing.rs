@@ -8,10 +8,8 @@
 
 mod mesh;
 
-use std::time::Duration;
-
 use hoptrace_lab::load::Schedule;
-use hoptrace_lab::{Lab, Mode, Pod};
+use hoptrace_lab::{Lab, Mode};
 use mesh::truth::{self, Comparison, Sidecar};
 use mesh::{Tracing, load, spec, trace};
 use tracer_user::model::Fate;
@@ -62,40 +60,13 @@ fn check(lab: &Lab, connections: usize, schedule: Schedule) -> Vec<String> {
     let traced = trace(lab, &Tracing::default(), || load(lab, &spec));
     let sent = usize::try_from(traced.result.succeeded).unwrap();
     let books = &traced.books;
-    assert!(books.balance(), "{books}");
-    assert_eq!((books.lost(), books.missed), (0, 0), "{books}");
-    let handshakes = usize::try_from(books.fate(Fate::Handshake)).unwrap();
-    let completed = usize::try_from(books.completed()).unwrap();
-    assert_eq!(
-        completed,
-        6 * sent + handshakes,
-        "six exchanges a request: {books}"
-    );
-    let whole = traced
-        .requests
-        .iter()
-        .filter(|request| request.is_whole())
-        .count();
+    traced.assert_all_counted(sent);
+    let whole = traced.whole();
     println!(
         "{connections:>2} connections, {schedule:?}: {sent} requests, {whole} on six sockets, {:.0}/s; {books}",
         traced.result.succeeded as f64 / traced.result.elapsed_seconds,
     );
-    for (sidecar, pod) in [
-        (Sidecar::Outbound, Pod::Load),
-        (Sidecar::Inbound, Pod::Info),
-    ] {
-        let log = lab
-            .wait_access_log(pod, sent, Duration::from_secs(5))
-            .unwrap();
-        let found = truth::compare(sidecar, &traced.requests, &log);
-        assert_eq!(
-            found.entries, sent,
-            "{sidecar:?}: the log has other requests too"
-        );
-        assert_eq!(
-            found.missing, 0,
-            "{sidecar:?}: exchanges of the log that nobody counted"
-        );
+    for (sidecar, found) in truth::both(lab, &traced.requests, sent) {
         if connections == 1 {
             assert_eq!(
                 found.identical, sent,

@@ -7,13 +7,11 @@
 
 mod mesh;
 
-use std::time::Duration;
-
 use hoptrace_lab::load::{LoadSpec, Schedule};
 use hoptrace_lab::{Mode, Pod, Target};
-use mesh::truth::{self, Sidecar};
+use mesh::truth;
 use mesh::{Tracing, load, spec, trace};
-use tracer_user::model::{Fate, Reporter};
+use tracer_user::model::Reporter;
 
 #[test]
 fn inserts_over_fresh_connections() {
@@ -21,7 +19,6 @@ fn inserts_over_fresh_connections() {
         let Some(lab) = mesh::lab(name, mode, |_| {}) else {
             return;
         };
-        lab.clear_access_logs().unwrap();
         for body_len in [40, 15_000] {
             let spec = LoadSpec {
                 url: format!("{}capitols", lab.url(Pod::Load, Target::Info)),
@@ -36,24 +33,11 @@ fn inserts_over_fresh_connections() {
             };
             lab.clear_access_logs().unwrap();
             let traced = trace(&lab, &Tracing::default(), || load(&lab, &spec));
-            let (books, sent) = (&traced.books, 600);
-            println!("{name}, {body_len} bytes: {books}");
-            assert!(books.balance() && books.lost() == 0, "{books}");
-            assert_eq!(
-                books.completed(),
-                6 * 600 + books.fate(Fate::Handshake),
-                "{books}"
-            );
-            for (sidecar, pod) in [
-                (Sidecar::Outbound, Pod::Load),
-                (Sidecar::Inbound, Pod::Info),
-            ] {
-                let log = lab
-                    .wait_access_log(pod, sent, Duration::from_secs(5))
-                    .unwrap();
-                let found = truth::compare(sidecar, &traced.requests, &log);
-                assert_eq!((found.entries, found.missing), (sent, 0), "{sidecar:?}");
-            }
+            let sent = 600;
+            println!("{name}, {body_len} bytes: {}", traced.books);
+            traced.assert_all_counted(sent);
+            // The logs have them all, on both sides of both sidecars.
+            let _pairs = truth::both(&lab, &traced.requests, sent);
             // Each request once at either end, and whole.
             for reporter in [Reporter::Source, Reporter::Destination] {
                 let told = traced
@@ -66,11 +50,7 @@ fn inserts_over_fresh_connections() {
                     "{reporter:?}"
                 );
             }
-            let whole = traced
-                .requests
-                .iter()
-                .filter(|request| request.is_whole())
-                .count();
+            let whole = traced.whole();
             assert!(whole >= 597, "{whole} of {sent} whole");
         }
     }

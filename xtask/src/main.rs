@@ -14,6 +14,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod usage;
 
 /// Builds, checks and tries hoptrace on this machine.
 ///

@@ -21,7 +21,7 @@ use tracer_user::decode::Exchange;
 use tracer_user::identity::{self, IdentityOptions};
 use tracer_user::join::{Chain, JoinConfig};
 use tracer_user::load::{Headers, LoadOptions, ReadHook};
-use tracer_user::model::{Hop, Leg, Part, RequestTimes};
+use tracer_user::model::{Fate, Hop, Leg, Part, RequestTimes};
 use tracer_user::tracer::{Requests, Tracer, monotonic_now};
 
 /// The six sockets of a request, `Uc` to `Ls`, those that were seen.
@@ -94,6 +94,28 @@ impl Default for Tracing {
             hold: Duration::from_millis(200),
             max_pending: 1 << 18,
         }
+    }
+}
+
+impl<T> Traced<T> {
+    /// Balanced, nothing lost, and six exchanges for each of the requests `sent`.
+    pub(crate) fn assert_all_counted(&self, sent: usize) {
+        let books = &self.books;
+        assert!(books.balance(), "{books}");
+        assert_eq!((books.lost(), books.missed), (0, 0), "{books}");
+        let handshakes = usize::try_from(books.fate(Fate::Handshake)).unwrap();
+        let completed = usize::try_from(books.completed()).unwrap();
+        assert_eq!(
+            completed,
+            6 * sent + handshakes,
+            "six exchanges a request: {books}"
+        );
+    }
+
+    /// Requests seen on all six sockets.
+    pub(crate) fn whole(&self) -> usize {
+        let requests = self.requests.iter();
+        requests.filter(|request| request.is_whole()).count()
     }
 }
 

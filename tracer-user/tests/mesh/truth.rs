@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use hoptrace_lab::{AccessDirection, AccessEntry};
+use hoptrace_lab::{AccessDirection, AccessEntry, Lab, Pod};
 use tracer_user::decode::Exchange;
 
 use super::Request;
@@ -77,7 +78,30 @@ pub(crate) struct Comparison {
     pub(crate) ours: Vec<Legs>,
 }
 
-pub(crate) fn compare(sidecar: Sidecar, requests: &[Request], log: &[AccessEntry]) -> Comparison {
+/// Both sidecars on the way from the load pod to capitol-info, whose logs must have exactly the
+/// requests `sent`, each with its exchanges on both sides.
+pub(crate) fn both(lab: &Lab, requests: &[Request], sent: usize) -> [(Sidecar, Comparison); 2] {
+    [
+        (Sidecar::Outbound, Pod::Load),
+        (Sidecar::Inbound, Pod::Info),
+    ]
+    .map(|(sidecar, pod)| {
+        let limit = Duration::from_secs(5);
+        let log = lab.wait_access_log(pod, sent, limit).unwrap();
+        let found = compare(sidecar, requests, &log);
+        assert_eq!(
+            found.entries, sent,
+            "{sidecar:?}: the log has other requests too"
+        );
+        assert_eq!(
+            found.missing, 0,
+            "{sidecar:?}: exchanges of the log that nobody counted"
+        );
+        (sidecar, found)
+    })
+}
+
+fn compare(sidecar: Sidecar, requests: &[Request], log: &[AccessEntry]) -> Comparison {
     let (server, client) = sidecar.sides();
     let servers = by_connection(requests, server, |exchange| exchange.socket.remote);
     let clients = by_connection(requests, client, |exchange| exchange.socket.local);

@@ -12,7 +12,7 @@ use super::cost::{Accounts, Hook};
 use super::empty::{EmptyCosts, EmptyPrograms};
 use super::exposition::Exposition;
 use super::mesh::{self, Mesh, SOCKETS};
-use super::usage::{self, ProcessUsage};
+use crate::usage::{self, ProcessUsage};
 
 /// Longer than the agent holds an exchange back for its neighbours.
 const HOLD: Duration = Duration::from_millis(400);

@@ -27,7 +27,6 @@ mod pairs_table;
 mod stats;
 mod stretch;
 mod targets;
-mod usage;
 
 use accounting::Window;
 use machine::Machine;

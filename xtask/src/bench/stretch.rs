@@ -8,7 +8,7 @@ use hoptrace_lab::{Container, Pod};
 use serde::Serialize;
 
 use super::mesh::{self, Mesh};
-use super::usage::{self, ProcessUsage};
+use crate::usage::{self, ProcessUsage};
 
 /// Times are in microseconds, processor times those of one request.
 #[derive(Clone, Debug, Serialize)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hoptrace_lab::{AccessDirection, AgentProcess, Lab, LabOptions, Mode, Pod, Prometheus};
 
-use super::cpu;
 use super::measure::{self, Moments};
 use super::model::{Experiment, SidecarLog};
 use super::progress::step;
 use super::promql::{self, Agent};
 use super::ready::Programs;
 use super::traffic::{self, GET, POST, Volume};
+use crate::usage::ProcessUsage;
 
 /// The first scrape, and the last lines of the access logs.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -59,7 +59,8 @@ impl Traced {
         let scraped = || prometheus.wait_for(&agent.scraped(), LIMIT);
         step("the agent's first scrape", scraped)?;
         let start = measure::now(prometheus)?;
-        let cpu_before = cpu::seconds(self.agent.pid())?;
+        // Its own `process_cpu_seconds_total` counts whole seconds, and this may be over within one.
+        let cpu_before = ProcessUsage::of(self.agent.pid())?;
         let run = |call: traffic::Call, so_far: u64| {
             let Volume { calls, runs, .. } = volume;
             let method = call.method;
@@ -72,7 +73,7 @@ impl Traced {
         };
         let ((mut load, get_seconds), between) = run(GET, 0)?;
         let ((posts, post_seconds), end) = run(POST, volume.of_each())?;
-        let cpu_seconds = cpu::seconds(self.agent.pid())? - cpu_before;
+        let used = ProcessUsage::of(self.agent.pid())?.since(cpu_before);
         let load_seconds = get_seconds + post_seconds;
         load.extend(posts);
         let at = Moments {
@@ -85,7 +86,7 @@ impl Traced {
             outer: measure::pair(prometheus, &outer, at)?,
             inner: measure::pair(prometheus, &inner, at)?,
             coverage: measure::coverage(prometheus, &agent, end)?,
-            cost: measure::cost(prometheus, &agent, at, cpu_seconds, load_seconds)?,
+            cost: measure::cost(prometheus, &agent, at, used.cpu_seconds, load_seconds)?,
             envoy: self.access_logs(2 * volume.of_each())?,
             load,
         })

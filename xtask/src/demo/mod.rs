@@ -14,7 +14,6 @@ use progress::step;
 use ready::Ports;
 use traffic::Volume;
 
-mod cpu;
 mod experiment;
 mod figures;
 mod measure;

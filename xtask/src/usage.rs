@@ -11,16 +11,16 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// A process and all its threads at one moment. A thread that ends takes its share with it, so this
 /// is for processes that keep theirs, as the agent does.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ProcessUsage {
-    pub(super) cpu_seconds: f64,
+pub(crate) struct ProcessUsage {
+    pub(crate) cpu_seconds: f64,
     /// Context switches, voluntary or not: each is followed by a wake-up.
-    pub(super) switches: f64,
+    pub(crate) switches: f64,
 }
 
 impl ProcessUsage {
     /// # Errors
     /// It has ended.
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
         let tasks = format!("/proc/{pid}/task");
         let listing =
             fs::read_dir(&tasks).with_context(|| format!("process {pid} has ended: {tasks}"))?;
@@ -38,7 +38,7 @@ impl ProcessUsage {
         Ok(usage)
     }
 
-    pub(super) fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             cpu_seconds: self.cpu_seconds - earlier.cpu_seconds,
             switches: self.switches - earlier.switches,
@@ -50,7 +50,7 @@ impl ProcessUsage {
 ///
 /// # Errors
 /// It has ended.
-pub(super) fn resident_mib(pid: u32) -> Result<(f64, f64)> {
+pub(crate) fn resident_mib(pid: u32) -> Result<(f64, f64)> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let mib = |name| {
@@ -65,7 +65,7 @@ pub(super) fn resident_mib(pid: u32) -> Result<(f64, f64)> {
 ///
 /// # Errors
 /// There is no such cgroup.
-pub(super) fn cgroup_cpu(cgroup: &Path) -> Result<f64> {
+pub(crate) fn cgroup_cpu(cgroup: &Path) -> Result<f64> {
     let path = cgroup.join("cpu.stat");
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -78,7 +78,7 @@ pub(super) fn cgroup_cpu(cgroup: &Path) -> Result<f64> {
 ///
 /// # Errors
 /// /proc is not mounted.
-pub(super) fn machine_cpu() -> Result<f64> {
+pub(crate) fn machine_cpu() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     busy(&text).context("/proc/stat does not begin with the processors' times")
 }
@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(7.0));
         assert_eq!(field(status, "Vm"), None);
         assert_eq!(cpu_of_schedstat("1500000000 7 3\n"), Some(1.5));
+        assert_eq!(cpu_of_schedstat(""), None);
     }
 
     #[test]
