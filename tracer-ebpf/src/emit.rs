@@ -4,6 +4,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::btf_maps::RingBuf;
+use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use aya_ebpf::macros::btf_map;
 use tracer_common::record::{
@@ -51,11 +52,16 @@ pub(crate) fn exchange(state: &mut SocketState) {
     }
 }
 
+/// The ring, as helpers take it.
+#[inline(always)]
+pub(crate) fn ring() -> *mut c_void {
+    ptr::from_ref(&EXCHANGES).cast_mut().cast()
+}
+
 /// Copies the first `len` bytes of the state, which is laid out as the wire is.
 #[inline(always)]
 fn output(state: &mut SocketState, len: usize) -> bool {
-    let ring = ptr::from_ref(&EXCHANGES).cast_mut().cast();
     let from = ptr::from_mut(state).cast();
     // SAFETY: `len` is at most the size of the state's wire part.
-    unsafe { bpf_ringbuf_output(ring, from, len as u64, u64::from(BPF_RB_NO_WAKEUP)) == 0 }
+    unsafe { bpf_ringbuf_output(ring(), from, len as u64, u64::from(BPF_RB_NO_WAKEUP)) == 0 }
 }

@@ -23,6 +23,7 @@ mod emit;
 mod empty;
 mod header;
 mod loss;
+mod naive;
 mod segment;
 mod settings;
 mod socket;

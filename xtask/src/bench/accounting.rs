@@ -9,9 +9,9 @@ use hoptrace_lab::load::Schedule;
 use serde::Serialize;
 
 use super::cost::{Accounts, Hook};
-use super::empty::{EmptyCosts, EmptyPrograms};
 use super::exposition::Exposition;
 use super::mesh::{self, Mesh, SOCKETS};
+use super::yardstick::{HookCosts, Kind, NaiveCost, Yardstick};
 use crate::usage::{self, ProcessUsage};
 
 /// Longer than the agent holds an exchange back for its neighbours.
@@ -23,6 +23,7 @@ pub(super) struct Window {
     pub(super) requests: u64,
     pub(super) requests_per_second: f64,
     pub(super) hooks: Vec<Hook>,
+    pub(super) naive: NaiveCost,
     pub(super) records_per_request: f64,
     /// Exchanges that the agent found neighbours for, in percent of all it settled.
     pub(super) paired_percent: f64,
@@ -56,7 +57,7 @@ impl Window {
     }
 }
 
-/// Runs so many windows at one rate, each first with empty programs alone, then with the agent
+/// Runs so many windows at one rate, each first with empty programs, then with naive ones, then with the agent
 /// alone: side by side the first to run would pay for the second's cold caches.
 ///
 /// # Errors
@@ -73,25 +74,39 @@ pub(super) fn measure(mesh: &Mesh, windows: u32, rate: f64, seconds: f64) -> Res
     };
     (1..=windows)
         .map(|_| {
-            let empty = EmptyPrograms::attach(mesh.lab.cgroup_root())?;
-            mesh.load(warm_up)?;
-            let before = empty.costs()?;
-            mesh.load(schedule)?;
-            let empty = empty.costs()?.since(&before);
+            let (empty, _) = yardstick(mesh, Kind::Empty, warm_up, schedule)?;
+            let (naive, requests) = yardstick(mesh, Kind::Naive, warm_up, schedule)?;
+            let naive = NaiveCost::of(&naive, &empty, requests);
 
             let agent = mesh.agent(&["--bpf-stats"])?;
             mesh.load(warm_up)?;
-            let measured = window(mesh, &agent, &empty, schedule)?;
+            let measured = window(mesh, &agent, &empty, naive, schedule)?;
             mesh::end(agent)?;
             Ok(measured)
         })
         .collect()
 }
 
+/// What one end of the scale was accounted, and for how many requests.
+fn yardstick(
+    mesh: &Mesh,
+    kind: Kind,
+    warm_up: Schedule,
+    schedule: Schedule,
+) -> Result<(HookCosts, f64)> {
+    let programs = Yardstick::attach(kind, mesh.lab.cgroup_root())?;
+    mesh.load(warm_up)?;
+    let before = programs.costs()?;
+    let report = mesh.load(schedule)?;
+    let costs = programs.costs()?.since(&before);
+    Ok((costs, (report.succeeded + report.failed) as f64))
+}
+
 fn window(
     mesh: &Mesh,
     agent: &AgentProcess,
-    empty: &EmptyCosts,
+    empty: &HookCosts,
+    naive: NaiveCost,
     schedule: Schedule,
 ) -> Result<Window> {
     mesh::sleep(HOLD)?;
@@ -121,6 +136,7 @@ fn window(
         requests: report.succeeded,
         requests_per_second: mesh::throughput(&report),
         hooks: Accounts::read(&after)?.since(&accounts, empty, requests)?,
+        naive,
         records_per_request: more("hoptrace_records_total")? / requests,
         paired_percent: 100.0 * paired / more("hoptrace_exchanges_total")?,
         lost_records: more("hoptrace_records_lost_total")?,

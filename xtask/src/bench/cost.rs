@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::empty::EmptyCosts;
 use super::exposition::Exposition;
+use super::yardstick::HookCosts;
 
 /// What the kernel has accounted to one program.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +22,7 @@ impl Cost {
     }
 
     /// A program that never ran cost nothing.
-    fn ns_per_run(self) -> f64 {
+    pub(super) fn ns_per_run(self) -> f64 {
         if self.runs > 0.0 {
             self.run_ns / self.runs
         } else {
@@ -72,7 +72,7 @@ impl Accounts {
     pub(super) fn since(
         &self,
         earlier: &Self,
-        empty: &EmptyCosts,
+        empty: &HookCosts,
         requests: f64,
     ) -> Result<Vec<Hook>> {
         let both = self.0.iter().filter_map(|now| {
@@ -136,7 +136,7 @@ mod tests {
             runs: 600.0,
             run_ns: 12_000.0,
         };
-        let empty = EmptyCosts {
+        let empty = HookCosts {
             egress: empty,
             ingress: empty,
             read: empty,

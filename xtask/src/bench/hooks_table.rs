@@ -39,9 +39,15 @@ pub(super) fn show(windows: &[Window]) -> String {
             median(Hook::net_us_per_request)
         );
     }
-    let lines: [Line; 11] = [
+    let lines: [Line; 13] = [
         ("kernel, raw", "µs/request", 3, Window::kernel_us_raw),
         ("kernel, net", "µs/request", 3, Window::kernel_us_net),
+        ("naive tracer, net", "µs/request", 3, |it| {
+            it.naive.net_us_per_request
+        }),
+        ("naive tracer, packet", "ns raw", 1, |it| {
+            it.naive.packet_raw_ns
+        }),
         ("records", "/request", 3, |it| it.records_per_request),
         ("records", "/exchange", 3, Window::records_per_exchange),
         ("paired", "% of exchanges", 2, |it| it.paired_percent),

@@ -17,7 +17,6 @@ use crate::paths;
 
 mod accounting;
 mod cost;
-mod empty;
 mod exposition;
 mod hooks_table;
 mod machine;
@@ -27,6 +26,7 @@ mod pairs_table;
 mod stats;
 mod stretch;
 mod targets;
+mod yardstick;
 
 use accounting::Window;
 use machine::Machine;
@@ -41,7 +41,7 @@ const ACCOUNTING_SHARE: f64 = 0.7;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only the accounting of the eBPF programs, in about 15 s: for work on the kernel side.
+    /// Only the accounting of the eBPF programs, in about 30 s: for work on the kernel side.
     #[arg(long)]
     hooks_only: bool,
     /// Pairs of runs with and without an agent.
