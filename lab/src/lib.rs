@@ -23,6 +23,7 @@ mod logs;
 pub mod netns;
 mod nginx;
 mod options;
+pub mod pinned;
 mod process;
 mod programs;
 mod prometheus;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::envoy::ENVOY;
+use crate::pinned::Found;
 use crate::programs::PROGRAMS;
 use crate::topology::{Mode, Pod};
-use crate::{envoy, host, state};
+use crate::{host, state};
 
 /// What a lab is asked to be.
 #[derive(Clone, Debug)]
@@ -16,7 +18,7 @@ pub struct LabOptions {
     pub name: String,
     /// How the services are meshed.
     pub mode: Mode,
-    /// The Envoy binary; [`envoy::find`] knows the one that setup fetched.
+    /// The Envoy binary; [`find`](crate::envoy::find) knows the one that setup fetched.
     pub envoy: PathBuf,
     /// Where `capitol-info` and `hoptrace-load` are; [`bin_dir`](crate::bin_dir) looks for them.
     pub bin_dir: PathBuf,
@@ -96,13 +98,13 @@ impl LabOptions {
                 self.envoy.display()
             );
         }
-        let is_ours = envoy::cached().is_ok_and(|path| path == self.envoy);
-        if is_ours && envoy::verify(&self.envoy)? != envoy::Envoy::Genuine {
+        let is_ours = ENVOY.cached().is_ok_and(|path| path == self.envoy);
+        if is_ours && ENVOY.verify(&self.envoy)? != Found::Genuine {
             bail!(
                 "{} is not Envoy {} (its SHA-256 is not {}): run `cargo xtask setup`",
                 self.envoy.display(),
-                envoy::VERSION,
-                envoy::SHA256
+                ENVOY.version,
+                ENVOY.sha256
             );
         }
         Ok(())

