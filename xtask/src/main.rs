@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod demo;
 mod ebpf;
+mod image;
 mod lab;
 mod lint;
 mod paths;
@@ -39,6 +40,7 @@ First steps:
   cargo build --release    the agent: target/release/hoptrace
   cargo xtask test         every test there is; --unit for the quick ones
   cargo xtask lab up       a mesh to trace; says how to use it
+  cargo xtask image        the agent as an OCI archive: target/image/
   cargo xtask bench        what tracing costs; --hooks-only for the kernel side
 
 Environment:
@@ -64,6 +66,8 @@ enum Task {
     /// A mesh in network namespaces, with real Envoy sidecars (needs root).
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Make OCI images of the agent and of what its tests run, without Docker.
+    Image(image::Options),
     /// Run every test; as root also those of the kernel and the lab.
     Test(test::Options),
     /// Measure what tracing costs the traced (needs root).
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Task::ClippyEbpf => ebpf::clippy(),
         Task::Lint => lint::run(),
         Task::Lab(command) => lab::run(&command),
+        Task::Image(options) => image::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
     };

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::paths;
 
@@ -120,6 +120,20 @@ pub(crate) fn host_cargo(subcommand: &str) -> Command {
     }
     command.current_dir(paths::root()).arg(subcommand);
     command
+}
+
+/// Whether the compiler that builds the workspace has a standard library for that target.
+pub(crate) fn has_target(target: &str) -> Result<bool> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .current_dir(paths::root())
+        .args(["--print", "target-libdir", "--target", target])
+        .output()
+        .context("asking rustc where its libraries are")?;
+    let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    // rustc knows the place of every target, also of those that are not there.
+    Ok(output.status.success()
+        && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
 /// Variables that `cargo run` sets for the program it starts (The Cargo Book, "Environment

@@ -20,8 +20,16 @@ pub(super) const LINKER: &[&str] = &[
     "zlib1g-dev",
     "libzstd-dev",
 ];
-/// A C compiler for what the agent bundles; the lab's pods, services and scrapes.
+/// To build images for arm64, and to try what is in them.
+pub(super) const ARM64: &[&str] = &[
+    "gcc-aarch64-linux-gnu",
+    "libc6-dev-arm64-cross",
+    "qemu-user-static",
+];
+/// A C compiler for what the agent bundles; the lab's pods, services, scrapes and
+/// images.
 pub(super) const BASE: &[&str] = &[
+    "busybox-static",
     "gcc",
     "libc6-dev",
     "iproute2",

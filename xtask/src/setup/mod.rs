@@ -2,8 +2,9 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use hoptrace_image::Platform;
 
-use crate::toolchain::{NIGHTLY, Toolchain};
+use crate::toolchain::{self, NIGHTLY, Toolchain};
 use wheel::Wheel;
 
 mod apt;
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// Leave the system's packages alone (on a system without apt, or without root).
     #[arg(long)]
     skip_packages: bool,
+    /// Also what `cargo xtask image --arch arm64` needs
+    #[arg(long)]
+    arm64: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -41,6 +45,7 @@ enum Step {
     Nightly,
     Linker,
     Wheel(Wheel),
+    StandardLibrary(&'static str),
 }
 
 impl Step {
@@ -50,6 +55,7 @@ impl Step {
             Self::Nightly => format!("rustup toolchain {NIGHTLY} with rust-src"),
             Self::Linker => format!("bpf-linker {}, built from source", linker::VERSION),
             Self::Wheel(wheel) => wheel.what.to_owned(),
+            Self::StandardLibrary(target) => format!("Rust's standard library for {target}"),
         }
     }
 
@@ -59,6 +65,7 @@ impl Step {
             Self::Nightly => rustup::install_nightly(),
             Self::Linker => linker::install(),
             Self::Wheel(wheel) => wheel.install(),
+            Self::StandardLibrary(target) => rustup::install_target(target),
         }
     }
 }
@@ -104,7 +111,26 @@ pub(crate) fn ensure() -> Result<()> {
         check: false,
         toolchain: Source::Debian,
         skip_packages: false,
+        arm64: false,
     })
+}
+
+/// # Errors
+/// Something is missing that building for that platform needs.
+pub(crate) fn need_cross(platform: Platform) -> Result<()> {
+    let remedy = "run `cargo xtask setup --arm64`";
+    if platform != Platform::Arm64 {
+        bail!("this machine can build for itself and for arm64, not for {platform}");
+    }
+    let missing = apt::missing(apt::ARM64.iter().copied())?;
+    if !missing.is_empty() {
+        bail!("{} are not installed: {remedy}", missing.join(", "));
+    }
+    let target = platform.rust_target();
+    if !toolchain::has_target(target)? {
+        bail!("there is no standard library of Rust for {target}: {remedy}");
+    }
+    Ok(())
 }
 
 fn plan(options: &Options) -> Result<Vec<Step>> {
@@ -121,6 +147,7 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
             (from_packages, apt::COMPILER),
             (linker_missing, apt::LINKER),
             (true, apt::BASE),
+            (options.arm64, apt::ARM64),
         ];
         let wanted = groups
             .into_iter()
@@ -141,6 +168,10 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
         if !wheel.is_current()? {
             steps.push(Step::Wheel(wheel));
         }
+    }
+    let target = Platform::Arm64.rust_target();
+    if options.arm64 && !toolchain::has_target(target)? {
+        steps.push(Step::StandardLibrary(target));
     }
     Ok(steps)
 }

@@ -21,3 +21,17 @@ pub(super) fn install_nightly() -> Result<()> {
          does without",
     )
 }
+
+/// Installs the standard library for another target into the toolchain that is in use here.
+pub(super) fn install_target(target: &str) -> Result<()> {
+    if paths::on_path("rustup").is_none() {
+        bail!("rustup is not on PATH: install it, or Rust's standard library for {target}");
+    }
+    let mut command = Command::new("rustup");
+    command
+        .current_dir(paths::root())
+        .args(["target", "add", target]);
+    run::quiet(&format!("rustup target {target}"), &mut command)
+        .map(drop)
+        .context("rustup could not fetch it: check the network, then run setup again")
+}
