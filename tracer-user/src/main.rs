@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use tracer_user::cli::{Cli, Command};
 use tracer_user::config::{AgentArgs, Config, Resolved};
-use tracer_user::{agent, doctor, logging};
+use tracer_user::{agent, doctor, logging, privilege};
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
+    // Before any thread is started: capabilities belong to threads.
+    privilege::raise()?;
     // A subcommand is required, so there are matches of one.
     let matches = matches
         .subcommand()

@@ -18,10 +18,12 @@ pub enum PrivilegeError {
         source: caps::errors::CapsError,
     },
     /// Something needed is not there.
-    #[error("{missing}; run as root or add it to the container's securityContext.capabilities.add")]
+    #[error("{missing}; {remedy}")]
     Missing {
         /// Each capability and what needs it.
         missing: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// A set is not empty although it was emptied.
     #[error("the {set} capability set still holds {left} after dropping everything")]
@@ -53,6 +55,22 @@ const SETS: [(CapSet, &str); 4] = [
     (CapSet::Inheritable, "inheritable"),
 ];
 
+/// What is missing may not be had by anything that runs here.
+const ADD: &str = "run as root or add it to the container's securityContext.capabilities.add";
+/// It may be had, and this user does not get it by starting this file.
+const GIVE: &str = "it may be had here, but by itself only root gets it: run as root, or give it to \
+    the file as the image does (setcap, with the flag p), on a file system without nosuid";
+
+/// Makes every permitted capability effective. A file's capabilities may be permitted only, so that
+/// it starts, and can say what is missing, where one of them may not be had.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn raise() -> Result<(), PrivilegeError> {
+    let permitted = read(CapSet::Permitted, "permitted")?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(refused("raise", "effective"))
+}
+
 /// Checks that each capability is effective; the text says what needs it, as in
 /// `"loading eBPF programs"`.
 ///
@@ -62,7 +80,13 @@ pub fn require(needed: &[(Capability, &str)]) -> Result<(), PrivilegeError> {
     let held = read(CapSet::Effective, "effective")?;
     match missing(&held, needed) {
         text if text.is_empty() => Ok(()),
-        missing => Err(PrivilegeError::Missing { missing }),
+        missing => {
+            // The bounding set limits what a file can give (capabilities(7)).
+            let bounding = read(CapSet::Bounding, "bounding")?;
+            let may_be_had = needed.iter().all(|(needed, _)| bounding.contains(needed));
+            let remedy = if may_be_had { GIVE } else { ADD };
+            Err(PrivilegeError::Missing { missing, remedy })
+        }
     }
 }
 

@@ -33,6 +33,24 @@ impl Copy {
         Some(Self(path))
     }
 
+    /// Gives it file capabilities.
+    fn set_file_capabilities(&self, text: &str) {
+        let mut setcap = Command::new("/usr/sbin/setcap");
+        let status = setcap.arg(text).arg(&self.0).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Starts the agent as `nobody`, who gets nothing by himself; only these may be had.
+    fn start_bare(&self, bounding: &str, port: u16) -> Child {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(format!("--bounding-set=-all,{bounding}"))
+            .arg(&self.0)
+            .args(["agent", "--listen", &format!("127.0.0.1:{port}")]);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts the agent as `nobody` with these capabilities only.
     fn start(&self, capabilities: &str, port: u16, args: &[&str]) -> Child {
         let mut command = Command::new("setpriv");
@@ -148,6 +166,73 @@ fn each_missing_capability_is_named() {
     let text = words(&mut child);
     assert!(
         text.contains("CAP_SYS_ADMIN is missing: --bpf-stats needs it"),
+        "{text}"
+    );
+}
+
+/// As in a pod of a user other than root: what is added is in the bounding set, and the file brings
+/// it. The runtime's own process still has it permitted when it starts the file, so not even
+/// `no_new_privs` stands in the way: nothing is gained.
+#[test]
+fn file_capabilities_serve_a_user_other_than_root() {
+    let Some(copy) = Copy::new("file") else {
+        return;
+    };
+    copy.set_file_capabilities("cap_bpf,cap_net_admin,cap_perfmon=p");
+    for no_new_privileges in [false, true] {
+        let port = free_port().unwrap();
+        let mut child = if no_new_privileges {
+            copy.start(ALL, port, &[])
+        } else {
+            copy.start_bare(ALL, port)
+        };
+        wait_ready(&mut child, port);
+        let sets = effective(child.id());
+        assert!(
+            sets.iter()
+                .all(|set| set.trim_start_matches('0').is_empty()),
+            "{sets:?}"
+        );
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// Why they are permitted only: what is effective from the start must be there from the start, or
+/// nothing starts that could say what is missing.
+#[test]
+fn with_file_capabilities_too_each_missing_one_is_named() {
+    let Some(copy) = Copy::new("file-missing") else {
+        return;
+    };
+    copy.set_file_capabilities("cap_bpf,cap_net_admin,cap_perfmon=p");
+    for (capabilities, missing) in [
+        ("+perfmon,+net_admin", "CAP_BPF"),
+        ("+bpf,+net_admin", "CAP_PERFMON"),
+        ("+bpf,+perfmon", "CAP_NET_ADMIN"),
+    ] {
+        let mut child = copy.start_bare(capabilities, free_port().unwrap());
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let text = words(&mut child);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(&format!("{missing} is missing")), "{text}");
+        assert!(text.contains("capabilities.add"), "{text}");
+    }
+
+    copy.set_file_capabilities("cap_bpf,cap_net_admin,cap_perfmon=ep");
+    let mut child = copy.start_bare("+bpf,+perfmon", free_port().unwrap());
+    assert!(!child.wait().unwrap().success());
+    let text = words(&mut child);
+    assert!(text.contains("Operation not permitted"), "{text}");
+
+    // An image that lost them, by a copy that keeps no extended attributes.
+    copy.set_file_capabilities("cap_bpf,cap_net_admin,cap_perfmon=");
+    let mut child = copy.start_bare(ALL, free_port().unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let text = words(&mut child);
+    assert!(
+        text.contains("CAP_BPF is missing") && text.contains("setcap"),
         "{text}"
     );
 }

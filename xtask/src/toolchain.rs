@@ -124,16 +124,33 @@ pub(crate) fn host_cargo(subcommand: &str) -> Command {
 
 /// Whether the compiler that builds the workspace has a standard library for that target.
 pub(crate) fn has_target(target: &str) -> Result<bool> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .current_dir(paths::root())
-        .args(["--print", "target-libdir", "--target", target])
-        .output()
-        .context("asking rustc where its libraries are")?;
-    let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     // rustc knows the place of every target, also of those that are not there.
-    Ok(output.status.success()
-        && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()))
+    let dir = host_rustc(&["--print", "target-libdir", "--target", target])?;
+    Ok(fs::read_dir(dir.trim()).is_ok_and(|mut entries| entries.next().is_some()))
+}
+
+/// The release of the compiler that builds the workspace.
+pub(crate) fn rust_version() -> Result<String> {
+    let said = host_rustc(&["-vV"])?;
+    let release = said.lines().find_map(|line| line.strip_prefix("release: "));
+    release.map(str::to_owned).context("rustc names no release")
+}
+
+fn host_rustc(arguments: &[&str]) -> Result<String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(&rustc)
+        .current_dir(paths::root())
+        .args(arguments)
+        .output()
+        .with_context(|| format!("starting {}", rustc.display()))?;
+    if !output.status.success() {
+        bail!(
+            "rustc {} failed: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Variables that `cargo run` sets for the program it starts (The Cargo Book, "Environment

@@ -10,7 +10,9 @@ use hoptrace_image::{Platform, Written};
 use crate::paths;
 
 mod build;
+mod debian;
 mod recipes;
+mod sbom;
 mod time;
 
 /// Where the images say they come from; nothing is ever fetched from there by us.
@@ -134,6 +136,10 @@ fn make_one(name: Name, target: &Target<'_>) -> Result<Written> {
     let image = recipes::image(name, target).with_context(|| format!("image {}", name.as_str()))?;
     let archive = target.archive(name);
     let written = image.write(&archive)?;
+    let materials = target.beside(name, ".cdx.json");
+    if name == Name::Hoptrace && !(written.reused && materials.is_file()) {
+        sbom::write(&image, target, &materials)?;
+    }
     println!(
         "✓ {}: {:.1} MB, {} in {:.2} s, {}",
         archive
@@ -157,7 +163,7 @@ fn make_one(name: Name, target: &Target<'_>) -> Result<Written> {
             archive.display(),
             written.bytes as f64 / 1e6,
             MOST_BYTES as f64 / 1e6,
-            target.beside(name, ".cdx.json").display(),
+            materials.display(),
         );
     }
     Ok(written)

@@ -11,7 +11,8 @@ use hoptrace_lab::envoy;
 
 use super::build::{pause, stripped};
 use super::time::{self, Source};
-use super::{Name, Target};
+use super::{Name, Target, debian};
+use crate::paths;
 
 /// Of the agent and the lab's programs: "nonroot".
 const NONROOT: u32 = 65_532;
@@ -63,6 +64,11 @@ fn hoptrace(target: &Target<'_>) -> Result<Image> {
     // and it could not say which. It raises them itself.
     tree.program(at, &program, &Sysroot::of(target.platform)?)?
         .capabilities = Some(FileCapabilities::permitted(&AGENT_CAPABILITIES));
+    debian::add_copyrights(&mut tree)?;
+    for licence in ["LICENSE-APACHE", "LICENSE-GPL-2.0", "LICENSE-MIT"] {
+        let path = format!("/usr/share/doc/hoptrace/{licence}");
+        tree.file(&path, paths::root().join(licence), 0o644)?;
+    }
     let config = Config {
         entrypoint: words(&[at]),
         command: words(&["agent"]),
