@@ -11,7 +11,7 @@ use rcgen::{
 };
 
 use crate::spawn::SIDECAR_USER;
-use crate::topology::Pod;
+use crate::topology::{NAMESPACE, Pod};
 
 /// Where a pod's certificate files are.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub(crate) fn create(dir: &Path) -> Result<()> {
 fn leaf(pod: Pod) -> Result<CertificateParams> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    let identity = pod.spiffe();
+    let identity = pod.spiffe(NAMESPACE);
     let name = identity.as_str().try_into().context("SPIFFE identity")?;
     params.subject_alt_names = vec![SanType::URI(name)];
     params.key_usages = vec![

@@ -9,11 +9,12 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::certs::CertFiles;
-use crate::envoy::Sidecar;
+use crate::envoy::{Endpoints, Sidecar};
+use crate::nginx::Gateway;
 use crate::options::LabOptions;
 use crate::spawn::{self, APP_USER, SIDECAR_USER};
-use crate::topology::{Container, INFO_PORT, Mode, Pod};
-use crate::{host, identity, netns, nginx};
+use crate::topology::{Container, INFO_PORT, Mode, NAMESPACE, Pod};
+use crate::{host, identity, netns};
 
 /// How soon an entry of the access log is in its file.
 const FLUSH_MS: u64 = 50;
@@ -75,7 +76,13 @@ pub(crate) fn app(
         Pod::Load => return Ok(None),
         Pod::Client => {
             let config = files.0.join("nginx.conf");
-            write(&config, &nginx::config(&own, info, netns::has_ipv6()))?;
+            let gateway = Gateway {
+                dir: &own,
+                error_log: &own.join("error.log").display().to_string(),
+                info: &info.to_string(),
+                ipv6: netns::has_ipv6(),
+            };
+            write(&config, &gateway.config())?;
             let mut command = Command::new(host::program("nginx")?);
             // The log named here holds from the start; the one built in is root's.
             command.arg("-c").arg(&config).arg("-p").arg(&own);
@@ -106,6 +113,8 @@ pub(crate) fn sidecar(
     give(&access_log, SIDECAR_USER)?;
     let sidecar = Sidecar {
         pod,
+        namespace: NAMESPACE,
+        endpoints: Endpoints::OfLab,
         certs: (options.mode == Mode::Mtls).then(|| CertFiles::of(&files.certs(), pod)),
         access_log: options.access_log.then_some(access_log),
         inbound_fault: options.inbound_fault.filter(|_| pod == Pod::Info),

@@ -20,6 +20,7 @@ mod identity;
 mod lab;
 pub mod load;
 mod logs;
+pub mod manifests;
 pub mod netns;
 mod nginx;
 mod options;

@@ -1,24 +1,43 @@
 //! NGINX of capitol-client: a page, and a gateway to capitol-info.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::topology::{CLIENT_PORT, INFO_PORT, Pod};
 
-/// Its whole configuration; `dir` is its own, where it may write.
-pub(crate) fn config(dir: &Path, info: SocketAddr, ipv6: bool) -> String {
-    let dir = dir.display();
-    let name = Pod::Info.workload();
-    let listen_v6 = if ipv6 {
-        format!("listen [::]:{CLIENT_PORT};")
-    } else {
-        String::new()
-    };
-    format!(
-        r#"worker_processes 1;
+/// What its configuration depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gateway<'a> {
+    /// Its own directory, where it may write.
+    pub(crate) dir: &'a Path,
+    /// A file, or `stderr`.
+    pub(crate) error_log: &'a str,
+    /// Address and port of capitol-info.
+    pub(crate) info: &'a str,
+    /// Listens on IPv6 as well.
+    pub(crate) ipv6: bool,
+}
+
+impl Gateway<'_> {
+    /// The whole configuration.
+    pub(crate) fn config(&self) -> String {
+        let Self {
+            error_log,
+            info,
+            ipv6,
+            ..
+        } = *self;
+        let dir = self.dir.display();
+        let name = Pod::Info.workload();
+        let listen_v6 = if ipv6 {
+            format!("listen [::]:{CLIENT_PORT};")
+        } else {
+            String::new()
+        };
+        format!(
+            r#"worker_processes 1;
 daemon off;
 pid {dir}/nginx.pid;
-error_log {dir}/error.log;
+error_log {error_log};
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
@@ -53,7 +72,8 @@ http {{
   }}
 }}
 "#
-    )
+        )
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +82,13 @@ mod tests {
 
     #[test]
     fn the_gateway_leads_where_it_is_told() {
-        let text = config(Path::new("/d"), "10.96.0.11:8080".parse().unwrap(), false);
+        let gateway = Gateway {
+            dir: Path::new("/d"),
+            error_log: "stderr",
+            info: "10.96.0.11:8080",
+            ipv6: false,
+        };
+        let text = gateway.config();
         assert!(text.contains("server 10.96.0.11:8080;"));
         assert!(text.contains("pid /d/nginx.pid;") && !text.contains("[::]"));
         assert_eq!(text.matches('{').count(), text.matches('}').count());

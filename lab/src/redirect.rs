@@ -90,6 +90,11 @@ fn restore(netns: &str, program: &str, local: &str, sidecar: &str) -> Result<()>
     Ok(())
 }
 
+/// The rules for IPv4, as iptables-restore takes them.
+pub(crate) fn rules_ipv4() -> String {
+    rules("127.0.0.1/32", "127.0.0.6/32")
+}
+
 fn rules(local: &str, sidecar: &str) -> String {
     RULES
         .replace("LOCAL", local)

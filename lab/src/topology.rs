@@ -106,12 +106,10 @@ impl Pod {
         }
     }
 
-    /// The identity in its certificate.
-    pub(crate) fn spiffe(self) -> String {
-        format!(
-            "spiffe://cluster.local/ns/{NAMESPACE}/sa/{}",
-            self.workload()
-        )
+    /// The identity in its certificate, in a Kubernetes namespace.
+    pub(crate) fn spiffe(self, namespace: &str) -> String {
+        let account = self.workload();
+        format!("spiffe://cluster.local/ns/{namespace}/sa/{account}")
     }
 
     /// Its `metadata.uid`, the same for labs of the same name.

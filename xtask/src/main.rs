@@ -10,6 +10,7 @@ mod ebpf;
 mod image;
 mod lab;
 mod lint;
+mod manifests;
 mod paths;
 mod run;
 mod setup;
@@ -63,6 +64,8 @@ enum Task {
     ClippyEbpf,
     /// Check format, lints, documentation and the workspace's own rules.
     Lint,
+    /// Write the files of `deploy/` that follow from others; --check to only compare.
+    Manifests(manifests::Options),
     /// A mesh in network namespaces, with real Envoy sidecars (needs root).
     #[command(subcommand)]
     Lab(lab::Command),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build(),
         Task::ClippyEbpf => ebpf::clippy(),
         Task::Lint => lint::run(),
+        Task::Manifests(options) => manifests::run(&options),
         Task::Lab(command) => lab::run(&command),
         Task::Image(options) => image::run(&options),
         Task::Test(options) => test::run(&options),

@@ -1,6 +1,7 @@
 //! `hoptrace-load`: one load spec on standard input, one report on standard output, both JSON.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -14,14 +15,18 @@ use hoptrace_lab::load::LoadSpec;
 /// "connections": 8, "schedule": {"rate": {"per_second": 500, "seconds": 10}},
 /// "request_ids": false}
 /// and prints the report as JSON. Other schedules: {"count": 1000} and {"seconds": 10}. Targets
-/// are addresses in 127.0.0.0/8, ::1, 10.0.0.0/8 and fd00::/8 only.
+/// are addresses in 127.0.0.0/8, ::1, 10.0.0.0/8 and fd00::/8, and those named by --allow, only.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
-struct Arguments {}
+struct Arguments {
+    /// An address that may be loaded too: of a service of yours in another network
+    #[arg(long, value_name = "ADDRESS")]
+    allow: Vec<IpAddr>,
+}
 
 fn main() -> ExitCode {
-    Arguments::parse();
-    match run() {
+    let arguments = Arguments::parse();
+    match run(&arguments.allow) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hoptrace-load: {error:#}");
@@ -30,11 +35,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+fn run(allowed: &[IpAddr]) -> anyhow::Result<()> {
     let spec: LoadSpec = serde_json::from_reader(io::stdin().lock())
         .map_err(|error| anyhow::anyhow!("cannot read the load spec: {error}"))?;
     descriptors::raise_limit();
-    let report = generator::run(&spec)?;
+    let report = generator::run(&spec, allowed)?;
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, &report)?;
     writeln!(stdout)?;

@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{ADMIN_PORT, Sidecar, TYPE, address};
-use crate::topology::{NAMESPACE, Service};
+use super::{ADMIN_PORT, Endpoints, Sidecar, TYPE, address};
+use crate::topology::Service;
 
 impl Service {
     /// The name Istio gives the cluster.
-    pub(super) fn cluster(&self) -> String {
-        format!(
-            "outbound|{}||{}.{NAMESPACE}.svc.cluster.local",
-            self.port, self.name
-        )
+    pub(super) fn cluster(&self, namespace: &str) -> String {
+        let Self { name, port, .. } = self;
+        format!("outbound|{port}||{name}.{namespace}.svc.cluster.local")
     }
 }
 
@@ -36,13 +34,19 @@ impl Sidecar {
     }
 
     fn outbound(&self, service: &Service) -> Value {
-        let endpoint = service.endpoint();
-        let mut cluster =
-            static_endpoint(&service.cluster(), address(endpoint.ip(), endpoint.port()));
-        insert(&mut cluster, "lb_policy", json!("LEAST_REQUEST"));
+        let name = service.cluster(self.namespace);
+        let mut cluster = match self.endpoints {
+            Endpoints::OfLab => {
+                let endpoint = service.endpoint();
+                let mut cluster = static_endpoint(&name, address(endpoint.ip(), endpoint.port()));
+                insert(&mut cluster, "lb_policy", json!("LEAST_REQUEST"));
+                cluster
+            }
+            Endpoints::OfCluster => original_destination(&name),
+        };
         insert(&mut cluster, "typed_extension_protocol_options", http1());
         if let Some(certs) = &self.certs {
-            let socket = certs.upstream(service);
+            let socket = certs.upstream(service, self.namespace);
             insert(&mut cluster, "transport_socket", socket);
         }
         cluster

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Sidecar, extension, seconds};
-use crate::topology::{NAMESPACE, Pod, SERVICES, Service};
+use super::{Endpoints, Sidecar, extension, seconds};
+use crate::topology::{Pod, SERVICES, Service};
 
 const FAULT: &str = "envoy.filters.http.fault";
 const FAULT_MESSAGE: &str = "filters.http.fault.v3.HTTPFault";
@@ -77,7 +77,7 @@ impl Sidecar {
 
     fn outbound_host(&self, service: &Service) -> Value {
         let Service { name, port, .. } = service;
-        let mut route = route(&service.cluster());
+        let mut route = route(&service.cluster(self.namespace));
         if let (Some(fault), Pod::Info, Some(route)) =
             (self.outbound_fault, service.pod, route.as_object_mut())
         {
@@ -94,10 +94,12 @@ impl Sidecar {
         };
         let mut names = vec![(*name).to_owned()];
         for suffix in ["", ".svc", ".svc.cluster.local"] {
-            names.push(format!("{name}.{NAMESPACE}{suffix}"));
+            names.push(format!("{name}.{}{suffix}", self.namespace));
         }
-        names.push(bare(service.vip));
-        names.push(bare(service.endpoint().ip()));
+        if self.endpoints == Endpoints::OfLab {
+            names.push(bare(service.vip));
+            names.push(bare(service.endpoint().ip()));
+        }
         let domains: Vec<_> = names
             .into_iter()
             .flat_map(|name| [format!("{name}:{port}"), name])

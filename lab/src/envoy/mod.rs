@@ -11,6 +11,7 @@ mod http;
 mod listeners;
 mod tls;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::certs::CertFiles;
 use crate::pinned::Pinned;
-use crate::topology::{NAMESPACE, Pod};
+use crate::topology::Pod;
 
 /// The release of Envoy, out of the wheel that setup fetches.
 pub const ENVOY: Pinned = Pinned {
@@ -49,10 +50,23 @@ const STATS_PORT: u16 = 15090;
 /// Envoy's configuration names its messages by type.
 const TYPE: &str = "type.googleapis.com/envoy.extensions";
 
+/// Where a service's requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoints {
+    /// To the one pod there is, by its address.
+    OfLab,
+    /// To where the app sent them, the service's virtual address: whoever balances the cluster's
+    /// services takes them on.
+    OfCluster,
+}
+
 /// What the bootstrap of one pod's Envoy depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Sidecar {
     pub(crate) pod: Pod,
+    /// The Kubernetes namespace of all services.
+    pub(crate) namespace: &'static str,
+    pub(crate) endpoints: Endpoints,
     /// Certificates when traffic between sidecars is encrypted.
     pub(crate) certs: Option<CertFiles>,
     pub(crate) access_log: Option<PathBuf>,
@@ -67,14 +81,17 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// The whole bootstrap.
     pub(crate) fn bootstrap(&self) -> Value {
-        let workload = self.pod.workload();
+        let Self { pod, namespace, .. } = self;
+        let workload = pod.workload();
+        let ip = match self.endpoints {
+            Endpoints::OfLab => pod.ip_v4(),
+            // Many pods have one bootstrap.
+            Endpoints::OfCluster => Ipv4Addr::UNSPECIFIED,
+        };
         json!({
             "node": {
-                "id": format!(
-                    "sidecar~{}~{workload}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local",
-                    self.pod.ip_v4()
-                ),
-                "cluster": format!("{workload}.{NAMESPACE}"),
+                "id": format!("sidecar~{ip}~{workload}.{namespace}~{namespace}.svc.cluster.local"),
+                "cluster": format!("{workload}.{namespace}"),
             },
             "admin": {"address": address("127.0.0.1", ADMIN_PORT)},
             "static_resources": {
@@ -109,10 +126,13 @@ fn seconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::NAMESPACE;
 
     fn sidecar() -> Sidecar {
         Sidecar {
             pod: Pod::Client,
+            namespace: NAMESPACE,
+            endpoints: Endpoints::OfLab,
             certs: Some(CertFiles::of(Path::new("/c"), Pod::Client)),
             access_log: Some("/log".into()),
             inbound_fault: None,

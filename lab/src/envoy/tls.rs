@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{TYPE, file};
 use crate::certs::CertFiles;
-use crate::topology::{NAMESPACE, Service};
+use crate::topology::Service;
 
 const OFFERED: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
 const ACCEPTED: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
@@ -23,17 +23,17 @@ pub(super) const MESH_ONLY: [&str; 5] = [
 
 impl CertFiles {
     /// To a service: it must show that service's identity.
-    pub(super) fn upstream(&self, service: &Service) -> Value {
+    pub(super) fn upstream(&self, service: &Service, namespace: &str) -> Value {
         let identity = json!([{
             "san_type": "URI",
-            "matcher": {"exact": service.pod.spiffe()},
+            "matcher": {"exact": service.pod.spiffe(namespace)},
         }]);
         let Service { name, port, .. } = service;
         socket(
             "UpstreamTlsContext",
             json!({
                 "common_tls_context": self.common(&OFFERED, Some(identity)),
-                "sni": format!("outbound_.{port}_._.{name}.{NAMESPACE}.svc.cluster.local"),
+                "sni": format!("outbound_.{port}_._.{name}.{namespace}.svc.cluster.local"),
             }),
         )
     }

@@ -25,6 +25,7 @@ mod tally;
 mod target;
 
 use std::io;
+use std::net::IpAddr;
 
 use crate::load::{LoadReport, LoadSpec};
 
@@ -51,14 +52,14 @@ pub enum GeneratorError {
 /// Runs one load to its end on the calling thread.
 ///
 /// All connections are open before the clock starts. A request that fails is counted and the run
-/// goes on.
+/// goes on. `allowed` addresses may be loaded although they are not of a test network.
 ///
 /// # Errors
 ///
 /// A spec out of bounds, a server that does not take the first connections, a kernel that has no
 /// descriptors left.
-pub fn run(spec: &LoadSpec) -> Result<LoadReport, GeneratorError> {
-    let plan = plan::Plan::check(spec)?;
+pub fn run(spec: &LoadSpec, allowed: &[IpAddr]) -> Result<LoadReport, GeneratorError> {
+    let plan = plan::Plan::check(spec, allowed)?;
     let before = clock::processor_time();
     let tally = engine::Engine::open(&plan)?.run()?;
     let mut report = tally.report();

@@ -1,5 +1,6 @@
 //! A load spec, checked.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hyper::Method;
@@ -78,8 +79,8 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks a spec against the bounds of the generator.
-    pub(super) fn check(spec: &LoadSpec) -> Result<Self, SpecError> {
-        let target = Target::parse(&spec.url)?;
+    pub(super) fn check(spec: &LoadSpec, allowed: &[IpAddr]) -> Result<Self, SpecError> {
+        let target = Target::parse(&spec.url, allowed)?;
         if !(1..=MOST_CONNECTIONS).contains(&spec.connections) {
             return Err(SpecError::Connections(spec.connections));
         }
@@ -176,7 +177,7 @@ mod tests {
     }
 
     fn check(change: impl FnOnce(&mut LoadSpec), error: &str) {
-        let refused = Plan::check(&spec(change)).unwrap_err().to_string();
+        let refused = Plan::check(&spec(change), &[]).unwrap_err().to_string();
         assert!(refused.contains(error), "{refused}");
     }
 
@@ -189,9 +190,9 @@ mod tests {
 
     #[test]
     fn bounds_are_kept() {
-        Plan::check(&spec(|_| ())).unwrap();
-        Plan::check(&spec(|spec| spec.connections = 1_024)).unwrap();
-        Plan::check(&spec(|spec| spec.schedule = Schedule::Seconds(600.0))).unwrap();
+        Plan::check(&spec(|_| ()), &[]).unwrap();
+        Plan::check(&spec(|spec| spec.connections = 1_024), &[]).unwrap();
+        Plan::check(&spec(|spec| spec.schedule = Schedule::Seconds(600.0)), &[]).unwrap();
         check(|spec| spec.url = "http://1.1.1.1/".to_owned(), "1.1.1.1");
         check(|spec| spec.connections = 0, "connections 0");
         check(|spec| spec.connections = 1_025, "connections 1025");
@@ -219,7 +220,7 @@ mod tests {
             let header = (name.to_owned(), value.to_owned());
             move |spec: &mut LoadSpec| spec.headers.push(header)
         };
-        Plan::check(&spec(header("host", "info"))).unwrap();
+        Plan::check(&spec(header("host", "info")), &[]).unwrap();
         check(header("a b", "c"), "malformed");
         check(header("a", "b\r\nc: d"), "malformed");
         check(header("Content-Length", "3"), "written by");

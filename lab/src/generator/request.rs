@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn check(method: &str, headers: &[(&str, &str)], body: &str, expected: &str) {
-        let target = Target::parse("http://127.0.0.1:81/x").unwrap();
+        let target = Target::parse("http://127.0.0.1:81/x", &[]).unwrap();
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn identifiers_are_uuids_and_differ() {
-        let target = Target::parse("http://127.0.0.1/").unwrap();
+        let target = Target::parse("http://127.0.0.1/", &[]).unwrap();
         let text = RequestText::render(&target, "GET", &[], "", true);
         let mut copy = text.bytes().to_vec();
         let mut ids = Ids::new();

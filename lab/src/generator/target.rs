@@ -32,8 +32,8 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads a URL and refuses whatever does not stay within the lab.
-    pub(super) fn parse(url: &str) -> Result<Self, TargetError> {
+    /// Reads a URL and refuses whatever neither stays within the lab nor was `allowed`.
+    pub(super) fn parse(url: &str, allowed: &[IpAddr]) -> Result<Self, TargetError> {
         let form = || TargetError::Form(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| form())?;
         let authority = uri.authority().ok_or_else(form)?;
@@ -48,7 +48,7 @@ impl Target {
         let ip: IpAddr = bare
             .parse()
             .map_err(|_| TargetError::Name(host.to_owned()))?;
-        if !within_the_lab(ip) {
+        if !within_the_lab(ip) && !allowed.contains(&ip) {
             return Err(TargetError::Foreign(ip));
         }
         let port = match (authority.port_u16(), authority.as_str().len() == host.len()) {
@@ -92,10 +92,17 @@ mod tests {
             ("http://[fd12::6]/", "[fd12::6]:80", "/"),
         ];
         for (url, address, path) in cases {
-            let target = Target::parse(url).unwrap();
+            let target = Target::parse(url, &[]).unwrap();
             assert_eq!(target.address, address.parse().unwrap(), "{url}");
             assert_eq!(target.path, path, "{url}");
         }
+    }
+
+    #[test]
+    fn one_address_more_can_be_allowed() {
+        let allowed = ["172.20.0.7".parse().unwrap()];
+        assert!(Target::parse("http://172.20.0.7:8000/", &allowed).is_ok());
+        assert!(Target::parse("http://172.20.0.8:8000/", &allowed).is_err());
     }
 
     #[test]
@@ -123,7 +130,7 @@ mod tests {
             ("", form("")),
         ];
         for (url, error) in cases {
-            assert_eq!(Target::parse(url), Err(error), "{url}");
+            assert_eq!(Target::parse(url, &[]), Err(error), "{url}");
         }
     }
 }

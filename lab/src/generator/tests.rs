@@ -13,8 +13,12 @@ use axum::http::HeaderMap;
 use axum::routing::any;
 use axum::serve::ListenerExt;
 
-use super::{engine, plan, run};
-use crate::load::{LoadSpec, Schedule};
+use super::{GeneratorError, engine, plan};
+use crate::load::{LoadReport, LoadSpec, Schedule};
+
+fn run(spec: &LoadSpec) -> Result<LoadReport, GeneratorError> {
+    super::run(spec, &[])
+}
 
 fn spec(address: SocketAddr, connections: usize, schedule: Schedule) -> LoadSpec {
     LoadSpec {
@@ -256,7 +260,7 @@ fn patience_has_an_end() {
         0 => Reply::Say(OK),
         _ => Reply::Wait,
     });
-    let mut plan = plan::Plan::check(&spec(address, 1, Schedule::Count(2))).unwrap();
+    let mut plan = plan::Plan::check(&spec(address, 1, Schedule::Count(2)), &[]).unwrap();
     plan.patience = Duration::from_millis(50);
     let report = engine::Engine::open(&plan).unwrap().run().unwrap().report();
     assert_eq!((report.succeeded, report.failed), (1, 1));
