@@ -30,17 +30,13 @@ pub struct Library {
 }
 
 impl Sysroot {
-    /// This machine's own libraries if it is of that platform, else those of Debian's cross
-    /// compiler.
+    /// This machine's own libraries.
     ///
     /// # Errors
-    /// Images cannot be made on this architecture.
-    pub fn of(platform: Platform) -> Result<Self> {
+    /// Images cannot be made for this architecture.
+    pub fn host() -> Result<Self> {
+        let platform = Platform::host()?;
         let triplet = platform.triplet();
-        if platform != Platform::host()? {
-            let cross = PathBuf::from(format!("/usr/{triplet}/lib"));
-            return Ok(Self::at(platform, vec![cross]));
-        }
         let usual = [
             format!("/usr/lib/{triplet}"),
             format!("/lib/{triplet}"),
@@ -197,7 +193,7 @@ mod tests {
     use super::*;
 
     fn host() -> Sysroot {
-        Sysroot::of(Platform::host().unwrap()).unwrap()
+        Sysroot::host().unwrap()
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn modes_owners_links_and_capabilities_arrive() {
 /// Unpacks a distroless tree with these programs of this machine and runs one in it.
 fn run(programs: &[&str], files: &[(&str, String)], script: &str) -> Output {
     let dir = tempfile::tempdir().unwrap();
-    let sysroot = Sysroot::of(host()).unwrap();
+    let sysroot = Sysroot::host().unwrap();
     let mut tree = Tree::distroless().unwrap();
     for program in programs {
         tree.program(program, Path::new(program), &sysroot).unwrap();

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use hoptrace_image::Platform;
 
-use super::{Name, Profile, Target};
+use super::{Name, Target};
 use crate::toolchain::host_cargo;
 use crate::{ebpf, paths, run, setup};
 
@@ -40,6 +40,9 @@ const PROGRAMS: [Program; 3] = [
 /// other's features.
 pub(super) fn programs(names: &[Name], target: &Target<'_>) -> Result<()> {
     setup::ensure()?;
+    if target.programs.is_some() {
+        return Ok(());
+    }
     if target.platform != Platform::host()? {
         setup::need_cross(target.platform)?;
     }
@@ -64,10 +67,7 @@ pub(super) fn programs(names: &[Name], target: &Target<'_>) -> Result<()> {
 
 fn cargo_build(target: &Target<'_>) -> Result<Command> {
     let mut command = host_cargo("build");
-    command.arg("--locked");
-    if target.profile == Profile::Release {
-        command.arg("--release");
-    }
+    command.args(["--locked", "--release"]);
     if target.platform != Platform::host()? {
         let rust = target.platform.rust_target();
         let linker = format!(
@@ -80,17 +80,23 @@ fn cargo_build(target: &Target<'_>) -> Result<Command> {
     Ok(command)
 }
 
-/// Where cargo puts a program of the workspace.
+/// Where a program of the workspace is.
 fn built(name: &str, target: &Target<'_>) -> Result<PathBuf> {
+    if let Some(dir) = target.programs {
+        let path = dir.join(name);
+        if !path.is_file() {
+            bail!(
+                "{name} is not in {}: build it, or leave out --programs",
+                dir.display()
+            );
+        }
+        return Ok(path);
+    }
     let mut dir = paths::cargo_target();
     if target.platform != Platform::host()? {
         dir.push(target.platform.rust_target());
     }
-    dir.push(match target.profile {
-        Profile::Release => "release",
-        Profile::Dev => "debug",
-    });
-    Ok(dir.join(name))
+    Ok(dir.join("release").join(name))
 }
 
 /// A program of binutils or the compiler, for the image's architecture.
@@ -153,13 +159,10 @@ fn is_newer(output: &Path, source: &Path) -> bool {
     matches!((modified(output), modified(source)), (Some(made), Some(changed)) if made > changed)
 }
 
+/// Beside the archives, so that two outputs do not share it.
 fn stage(name: &str, target: &Target<'_>) -> Result<PathBuf> {
-    let profile = match target.profile {
-        Profile::Release => "release",
-        Profile::Dev => "dev",
-    };
-    let dir = format!("{}-{profile}", target.platform);
-    let path = paths::target().join("image/programs").join(dir).join(name);
+    let dir = format!("programs-{}", target.platform);
+    let path = target.output.join(dir).join(name);
     create_parent(&path)?;
     Ok(path)
 }

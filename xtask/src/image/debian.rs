@@ -1,15 +1,20 @@
 //! Which Debian packages the copied files are of.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use hoptrace_image::{Content, Node, Tree};
 
-use crate::paths;
+use crate::setup::foreign;
 
-/// A package that is installed here.
+/// What is built here, by its path in an image.
+const OURS: [&str; 2] = ["usr/bin/", "usr/share/doc/hoptrace/"];
+const DOCUMENTATION: &str = "usr/share/doc";
+
+/// A package that is installed here, or unpacked for another architecture.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Package {
     pub(super) name: String,
@@ -22,15 +27,20 @@ pub(super) struct Package {
 /// # Errors
 /// A file belongs to none.
 pub(super) fn packages(tree: &Tree) -> Result<BTreeSet<Package>> {
+    let unpacked = foreign::root()?;
     let mut found = BTreeSet::new();
-    for (_, entry) in tree.entries() {
+    for (path, entry) in tree.entries() {
+        let is_ours = OURS.iter().any(|ours| path.starts_with(ours));
         if let Node::File(Content::Host(host)) = &entry.node
-            && !host.starts_with(paths::root())
+            && !is_ours
         {
             // Directories of documentation are links in some packages.
             let real = host.canonicalize();
             let real = real.with_context(|| format!("looking for {}", host.display()))?;
-            found.insert(Package::that_owns(&real)?);
+            found.insert(match Package::unpacked(&real, &unpacked) {
+                Some(package) => package,
+                None => Package::that_owns(&real)?,
+            });
         }
     }
     Ok(found)
@@ -39,16 +49,49 @@ pub(super) fn packages(tree: &Tree) -> Result<BTreeSet<Package>> {
 /// Adds what the packages in the tree say about copyright and licences, where Debian has it.
 ///
 /// # Errors
-/// A file belongs to no package.
+/// A file belongs to no package, or a package says nothing.
 pub(super) fn add_copyrights(tree: &mut Tree) -> Result<()> {
+    let unpacked = foreign::root()?;
     for package in packages(tree)? {
-        let path = format!("/usr/share/doc/{}/copyright", package.name);
-        tree.file(&path, &path, 0o644)?;
+        let path = format!("/{DOCUMENTATION}/{}/copyright", package.name);
+        // A copied library may be of a package of either kind.
+        let mut roots: Vec<PathBuf> = foreign::directories()?;
+        let is_unpacked =
+            |dir: &PathBuf| Package::unpacked(dir, &unpacked).as_ref() == Some(&package);
+        if !roots.iter().any(is_unpacked) {
+            roots = vec![PathBuf::from("/")];
+        }
+        let file = copyright(&package.name, &roots).with_context(|| {
+            let name = &package.name;
+            format!("the Debian package {name} has no copyright file in /{DOCUMENTATION}/{name}")
+        })?;
+        tree.file(&path, file, 0o644)?;
     }
     Ok(())
 }
 
+/// The file in one of these directories; a package may leave it to another one, by a link.
+fn copyright(name: &str, roots: &[PathBuf]) -> Option<PathBuf> {
+    let docs: Vec<_> = roots.iter().map(|root| root.join(DOCUMENTATION)).collect();
+    let linked = docs
+        .iter()
+        .find_map(|docs| fs::read_link(docs.join(name)).ok());
+    let name = linked.unwrap_or_else(|| PathBuf::from(name));
+    docs.iter()
+        .map(|docs| docs.join(&name).join("copyright"))
+        .find(|path| path.is_file())
+}
+
 impl Package {
+    /// Of a file in the directory where packages are unpacked, each in a directory of its name.
+    fn unpacked(file: &Path, root: &Path) -> Option<Self> {
+        let below = file.strip_prefix(root).ok()?;
+        let directory = below.components().next()?.as_os_str().to_string_lossy();
+        // apt writes the colon of a version like this.
+        let fields = directory.replace("%3a", ":").replace('_', "\t");
+        Self::parse(&fields)
+    }
+
     fn that_owns(file: &Path) -> Result<Self> {
         let file = file.to_string_lossy();
         // dpkg knows files by the paths in their packages, some of them before /lib became a link.
@@ -103,13 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn an_unpacked_package_is_known_by_its_directory() {
+        let root = Path::new("/cache/debian-arm64");
+        let file = root.join("libx_1%3a2.3-4+b1_arm64/usr/lib/libx.so");
+        let package = Package::unpacked(&file, root).unwrap();
+        assert_eq!(
+            (package.name.as_str(), package.version.as_str()),
+            ("libx", "1:2.3-4+b1")
+        );
+        assert_eq!(Package::unpacked(Path::new("/usr/lib/libx.so"), root), None);
+    }
+
+    #[test]
     fn the_owner_of_a_file_is_found_under_both_paths() {
-        for path in ["/usr/bin/dpkg-query", "/usr/bin/sh"] {
-            let package = Package::that_owns(Path::new(path)).unwrap();
-            assert!(
-                ["dpkg", "dash"].contains(&package.name.as_str()),
-                "{package:?}"
-            );
+        for (path, owner) in [
+            ("/usr/bin/dpkg-query", "dpkg"),
+            ("/usr/bin/cat", "coreutils"),
+        ] {
+            assert_eq!(Package::that_owns(Path::new(path)).unwrap().name, owner);
         }
         let error = Package::that_owns(Path::new("/nowhere")).unwrap_err();
         assert!(

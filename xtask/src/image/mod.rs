@@ -9,6 +9,7 @@ use hoptrace_image::{Platform, Written};
 
 use crate::paths;
 
+mod attempt;
 mod build;
 mod debian;
 mod recipes;
@@ -33,9 +34,9 @@ pub(crate) struct Options {
     /// Where the archives go [default: target/image].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// How our own programs are built.
-    #[arg(long, value_enum, default_value_t)]
-    profile: Profile,
+    /// Take our own programs from here instead of building them: for trying things out.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// An image.
@@ -76,22 +77,13 @@ impl Name {
     }
 }
 
-/// A cargo profile.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Profile {
-    /// As it is shipped; minutes.
-    #[default]
-    Release,
-    /// For trying things out.
-    Dev,
-}
-
 /// What images are made for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) platform: Platform,
-    pub(crate) profile: Profile,
     pub(crate) output: &'a Path,
+    /// Where our own programs are; built and found by themselves otherwise.
+    pub(crate) programs: Option<&'a Path>,
 }
 
 impl Target<'_> {
@@ -116,8 +108,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let output = options.output.clone().unwrap_or_else(default_output);
     let target = Target {
         platform: options.arch.map_or_else(Platform::host, Ok)?,
-        profile: options.profile,
         output: &output,
+        programs: options.programs.as_deref(),
     };
     make(&options.names, &target).map(drop)
 }
@@ -139,6 +131,8 @@ fn make_one(name: Name, target: &Target<'_>) -> Result<Written> {
     let materials = target.beside(name, ".cdx.json");
     if name == Name::Hoptrace && !(written.reused && materials.is_file()) {
         sbom::write(&image, target, &materials)?;
+        let said = attempt::version(&image)?;
+        println!("✓ it starts: {said}, {}", target.platform);
     }
     println!(
         "✓ {}: {:.1} MB, {} in {:.2} s, {}",
@@ -155,7 +149,7 @@ fn make_one(name: Name, target: &Target<'_>) -> Result<Written> {
         started.elapsed().as_secs_f64(),
         image.reference,
     );
-    let is_shipped = name == Name::Hoptrace && target.profile == Profile::Release;
+    let is_shipped = name == Name::Hoptrace && target.programs.is_none();
     if is_shipped && written.bytes > MOST_BYTES {
         bail!(
             "{} has {:.1} MB, and must not have more than {:.0}: look at what became larger in \

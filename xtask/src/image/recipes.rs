@@ -13,6 +13,7 @@ use super::build::{pause, stripped};
 use super::time::{self, Source};
 use super::{Name, Target, debian};
 use crate::paths;
+use crate::setup::foreign;
 
 /// Of the agent and the lab's programs: "nonroot".
 const NONROOT: u32 = 65_532;
@@ -62,7 +63,7 @@ fn hoptrace(target: &Target<'_>) -> Result<Image> {
     let mut tree = Tree::distroless()?;
     // Permitted only: "effective" would have the kernel refuse to start it where one is missing,
     // and it could not say which. It raises them itself.
-    tree.program(at, &program, &Sysroot::of(target.platform)?)?
+    tree.program(at, &program, &sysroot(target.platform)?)?
         .capabilities = Some(FileCapabilities::permitted(&AGENT_CAPABILITIES));
     debian::add_copyrights(&mut tree)?;
     for licence in ["LICENSE-APACHE", "LICENSE-GPL-2.0", "LICENSE-MIT"] {
@@ -83,7 +84,7 @@ fn capitol_info(target: &Target<'_>) -> Result<Image> {
     let at = "/usr/bin/capitol-info";
     let program = stripped("capitol-info", target, None)?;
     let mut tree = Tree::distroless()?;
-    tree.program(at, &program, &Sysroot::of(target.platform)?)?;
+    tree.program(at, &program, &sysroot(target.platform)?)?;
     tree.directory("/data", 0o755)?.owned_by(NONROOT);
     let config = Config {
         entrypoint: words(&[at]),
@@ -99,8 +100,8 @@ fn load(target: &Target<'_>) -> Result<Image> {
     let at = "/usr/bin/hoptrace-load";
     let program = stripped("hoptrace-load", target, None)?;
     let mut tree = Tree::distroless()?;
-    tree.program(at, &program, &Sysroot::of(target.platform)?)?;
-    busybox(&mut tree, target.platform)?;
+    tree.program(at, &program, &sysroot(target.platform)?)?;
+    busybox(&mut tree)?;
     let config = Config {
         entrypoint: words(&[at]),
         command: words(&["--help"]),
@@ -113,7 +114,7 @@ fn load(target: &Target<'_>) -> Result<Image> {
 
 fn nginx(target: &Target<'_>) -> Result<Image> {
     need_native(Name::Nginx, target.platform)?;
-    let sysroot = Sysroot::of(target.platform)?;
+    let sysroot = sysroot(target.platform)?;
     let mut tree = Tree::distroless()?;
     tree.users(&[("nonroot", NONROOT), ("www-data", WEB)])?;
     tree.program(NGINX, Path::new(NGINX), &sysroot)?;
@@ -141,7 +142,7 @@ fn envoy(target: &Target<'_>) -> Result<Image> {
     let at = "/usr/local/bin/envoy";
     let mut tree = Tree::distroless()?;
     tree.users(&[("nonroot", NONROOT), ("istio-proxy", SIDECAR)])?;
-    tree.program(at, &envoy::find()?, &Sysroot::of(target.platform)?)?;
+    tree.program(at, &envoy::find()?, &sysroot(target.platform)?)?;
     let config = Config {
         entrypoint: words(&[at]),
         command: words(&["--version"]),
@@ -153,9 +154,9 @@ fn envoy(target: &Target<'_>) -> Result<Image> {
 
 fn tools(target: &Target<'_>) -> Result<Image> {
     need_native(Name::Tools, target.platform)?;
-    let sysroot = Sysroot::of(target.platform)?;
+    let sysroot = sysroot(target.platform)?;
     let mut tree = Tree::distroless()?;
-    busybox(&mut tree, target.platform)?;
+    busybox(&mut tree)?;
     // One program for each of the kernel's two interfaces; what it does follows from its name.
     for (backend, variants) in [("nft", ["", "-nft"].as_slice()), ("legacy", &["-legacy"])] {
         let multi = format!("/usr/sbin/xtables-{backend}-multi");
@@ -234,17 +235,29 @@ fn assemble(
 }
 
 /// A shell and the usual commands, static.
-fn busybox(tree: &mut Tree, platform: Platform) -> Result<()> {
+fn busybox(tree: &mut Tree) -> Result<()> {
     let output = Command::new(BUSYBOX)
         .arg("--list")
         .output()
         .with_context(|| format!("starting {BUSYBOX}: run `cargo xtask setup`"))?;
-    tree.program(BUSYBOX, Path::new(BUSYBOX), &Sysroot::of(platform)?)?;
+    tree.program(BUSYBOX, Path::new(BUSYBOX), &Sysroot::host()?)?;
     let applets = String::from_utf8_lossy(&output.stdout);
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         tree.symlink(&format!("/bin/{applet}"), BUSYBOX)?;
     }
     Ok(())
+}
+
+/// The libraries of that platform.
+fn sysroot(platform: Platform) -> Result<Sysroot> {
+    if platform == Platform::host()? {
+        return Ok(Sysroot::host()?);
+    }
+    let triplet = platform.triplet();
+    let directories = foreign::directories()?
+        .into_iter()
+        .flat_map(|dir| ["lib", "usr/lib"].map(|lib| dir.join(lib).join(triplet)));
+    Ok(Sysroot::at(platform, directories.collect()))
 }
 
 fn shell_environment() -> BTreeMap<String, String> {

@@ -9,6 +9,7 @@ use wheel::Wheel;
 
 mod apt;
 mod envoy;
+pub(crate) mod foreign;
 mod helm;
 mod linker;
 mod rustup;
@@ -46,6 +47,7 @@ enum Step {
     Linker,
     Wheel(Wheel),
     StandardLibrary(&'static str),
+    Foreign,
 }
 
 impl Step {
@@ -55,6 +57,7 @@ impl Step {
             Self::Nightly => format!("rustup toolchain {NIGHTLY} with rust-src"),
             Self::Linker => format!("bpf-linker {}, built from source", linker::VERSION),
             Self::Wheel(wheel) => wheel.what.to_owned(),
+            Self::Foreign => foreign::describe(),
             Self::StandardLibrary(target) => format!("Rust's standard library for {target}"),
         }
     }
@@ -65,6 +68,7 @@ impl Step {
             Self::Nightly => rustup::install_nightly(),
             Self::Linker => linker::install(),
             Self::Wheel(wheel) => wheel.install(),
+            Self::Foreign => foreign::install(),
             Self::StandardLibrary(target) => rustup::install_target(target),
         }
     }
@@ -130,6 +134,9 @@ pub(crate) fn need_cross(platform: Platform) -> Result<()> {
     if !toolchain::has_target(target)? {
         bail!("there is no standard library of Rust for {target}: {remedy}");
     }
+    if !foreign::is_current()? {
+        bail!("Debian's libraries for {platform} are not here: {remedy}");
+    }
     Ok(())
 }
 
@@ -172,6 +179,9 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
     let target = Platform::Arm64.rust_target();
     if options.arm64 && !toolchain::has_target(target)? {
         steps.push(Step::StandardLibrary(target));
+    }
+    if options.arm64 && !foreign::is_current()? {
+        steps.push(Step::Foreign);
     }
     Ok(steps)
 }
