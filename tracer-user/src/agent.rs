@@ -17,7 +17,8 @@ use tracer_common::Loss;
 use crate::books::Books;
 use crate::config::{self, Config};
 use crate::http::{self, Exposition, HttpError};
-use crate::identity::{self, IdentityError, IdentityOptions};
+use crate::identity::kubernetes::status::Status;
+use crate::identity::{self, IdentityError, Source};
 use crate::join::{Chain, JoinConfig};
 use crate::load::{self, LoadError, LoadOptions};
 use crate::metrics::{Metrics, MetricsError};
@@ -93,7 +94,9 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("listen for SIGINT"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime("listen for SIGTERM"))?;
     let listener = http::bind(config.listen).await?;
-    let core = Arc::new(Mutex::new(Core::start(config)?));
+    privilege::require(&needed(config))?;
+    let source = identity::start(config).await?;
+    let core = Arc::new(Mutex::new(Core::start(config, source)?));
     tracing::info!(address = %config.listen, "serving /metrics, /healthz and /readyz");
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -152,6 +155,8 @@ struct Core {
     tracer: Tracer,
     metrics: Metrics,
     series_ttl: Duration,
+    /// How the source of names is doing.
+    names: Option<Arc<Status>>,
     /// What the last report told.
     told: Books,
     finished: bool,
@@ -161,10 +166,8 @@ struct Core {
 
 impl Core {
     /// Attaches the hooks and drops the capabilities.
-    fn start(config: &Config) -> Result<Self, AgentError> {
-        privilege::require(&needed(config))?;
+    fn start(config: &Config, source: Source) -> Result<Self, AgentError> {
         let options = load_options(config)?;
-        let identity = identity::from_spec(&config.identity, &IdentityOptions::new(config)?)?;
         let metrics = Metrics::new(&config.metrics())?;
         let recorder = config.record.as_ref().map(recorder).transpose()?;
         let stats = config
@@ -176,7 +179,7 @@ impl Core {
             hold_ns: u64::try_from(config.hold.get().as_nanos()).unwrap_or(u64::MAX / 4),
             max_pending: config.max_pending.get(),
         };
-        let mut tracer = Tracer::start(&options, join, identity)?;
+        let mut tracer = Tracer::start(&options, join, source.identity)?;
         if let Some(recorder) = recorder {
             tracer.record_to(recorder);
         }
@@ -196,6 +199,7 @@ impl Core {
             tracer,
             metrics,
             series_ttl: config.series_ttl.get(),
+            names: source.status,
             told: Books::default(),
             finished: false,
             stats,
@@ -215,6 +219,9 @@ impl Core {
     }
 
     fn settle(&mut self, now: Ktime) {
+        for gone in self.tracer.refresh(now) {
+            self.metrics.forget(&gone);
+        }
         self.tracer.advance(now, &mut self.metrics);
         self.tracer.flush_log();
     }
@@ -272,6 +279,11 @@ impl Core {
             };
             metrics.set_lost(loss.reason(), total);
         }
+        if let Some(names) = &self.names {
+            for report in names.reports() {
+                metrics.set_identity(&report);
+            }
+        }
         if self.stats.is_some() {
             for (program, cost) in tracer.hooks().costs() {
                 let seconds = Duration::from_nanos(cost.run_time_ns).as_secs_f64();
@@ -297,12 +309,15 @@ impl Exposition for Shared {
         core.metrics.encode()
     }
 
-    fn ready(&self) -> Result<(), String> {
-        if lock(&self.0).finished {
-            Err("stopping: the hooks are detached".to_owned())
-        } else {
-            Ok(())
+    fn ready(&self) -> Result<String, String> {
+        let core = lock(&self.0);
+        if core.finished {
+            return Err("stopping: the hooks are detached".to_owned());
         }
+        // Measuring goes on without names, so this is no reason to be taken for dead.
+        let degraded = core.names.as_ref().map(|names| names.degraded());
+        let lines = degraded.unwrap_or_default().into_iter();
+        Ok(lines.map(|line| format!("degraded: {line}\n")).collect())
     }
 }
 
@@ -369,7 +384,7 @@ fn drop_capabilities(tracer: &Tracer) -> Result<(), PrivilegeError> {
 }
 
 /// Reading the kernel's type information took megabytes that are free now; they go back.
-fn give_back_memory() {
+pub(crate) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) takes an integer, and may be called at any time from any thread.
     unsafe {

@@ -1,7 +1,5 @@
 //! From a chain of exchanges to hops: who spent which part of the request.
 
-use std::net::IpAddr;
-
 use crate::calls::Calls;
 use crate::decode::{Exchange, Payload};
 use crate::join::Chain;
@@ -209,25 +207,29 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
     let destination = at(chain.app_server)
         .or_else(|| at(chain.inbound_client))
         .or_else(|| at(chain.inbound_server));
-    let mut by_ip = |ip: Option<IpAddr>| ip.and_then(|ip| identity.by_ip(ip));
-    let caller = chain
-        .inbound_server
-        .or(chain.app_server)
-        .map(|server| server.socket.remote.ip());
-    let called = chain
-        .outbound_client
-        .or(chain.app_client)
-        .map(|client| client.socket.remote.ip());
+    // The end of an exchange is what is nearest to the news of who had the address.
+    let mut by_ip = |end: Option<&Exchange>| {
+        end.and_then(|end| identity.by_ip(end.socket.remote.ip(), end.response_first))
+    };
+    let caller = chain.inbound_server.or(chain.app_server);
+    let called = chain.outbound_client.or(chain.app_client);
     let source = source
         .or_else(|| by_ip(caller))
         .unwrap_or_else(Workload::unknown);
     let destination = destination
         .or_else(|| by_ip(called))
         .unwrap_or_else(Workload::unknown);
-    let service = chain
+    // Where the client is on another node, the called pod's own address leads to its service.
+    let asked = chain
         .app_client
         .or(chain.outbound_client)
-        .and_then(|client| identity.service(client.socket.remote))
+        .map(|client| (client.socket.remote, client.response_first));
+    let answered = chain
+        .app_server
+        .map(|server| (server.socket.local, server.response_first));
+    let service = asked
+        .or(answered)
+        .and_then(|(address, at)| identity.service(address, at))
         .unwrap_or_else(|| destination.name.clone());
     let response_code = chain
         .sockets()

@@ -16,7 +16,7 @@ pub mod values;
 pub use file::ConfigError;
 pub use options::{AgentArgs, Options};
 pub use values::{
-    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, ReadHook, RingSize,
+    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook, RingSize,
 };
 
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
@@ -40,6 +40,14 @@ pub struct Config {
     pub identity: IdentitySpec,
     /// Processes with these names are sidecar proxies.
     pub proxy_names: Names,
+    /// How to reach the API from outside the cluster; `None`: as a pod of it.
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this node; `None`: `NODE_NAME` of the environment.
+    pub node_name: Option<String>,
+    /// Which pods of other nodes are watched.
+    pub peers: Peers,
+    /// Containers with these names are sidecar proxies.
+    pub proxy_containers: Names,
     /// Upper bounds of the histograms.
     pub buckets: Buckets,
     /// Common labels to export.
@@ -50,6 +58,8 @@ pub struct Config {
     pub max_series: NonZeroUsize,
     /// A label set without a request for this long is forgotten.
     pub series_ttl: Interval,
+    /// A label set is forgotten this long after the last pod of one of its workloads is gone.
+    pub series_grace: Interval,
     /// Bytes of the ring between kernel and agent.
     pub ring_size: RingSize,
     /// How often the ring is drained.
@@ -83,11 +93,16 @@ impl Default for Config {
             listen: SocketAddr::from(([0, 0, 0, 0], options::DEFAULT_PORT)),
             identity: IdentitySpec::Cgroup,
             proxy_names: Names::one("envoy"),
+            kubeconfig: None,
+            node_name: None,
+            peers: Peers::Pods,
+            proxy_containers: Names::sidecars(),
             buckets: Buckets::default(),
             labels: LabelSet::all(),
             response_code: ResponseCode::Class,
             max_series: options::DEFAULT_MAX_SERIES,
             series_ttl: Interval::from_secs(3600),
+            series_grace: Interval::from_secs(120),
             ring_size: RingSize::default(),
             poll_interval: Interval::from_millis(50),
             hold: Interval::from_millis(200),
@@ -194,6 +209,8 @@ mod tests {
             ..Config::default()
         };
         full.record = Some("/r".into());
+        full.kubeconfig = Some("/k".into());
+        full.node_name = Some("n".into());
         let text = toml::to_string(&full).unwrap();
         let file: Options = toml::from_str(&text).unwrap();
         let resolved = join(Options::default(), file);

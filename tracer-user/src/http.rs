@@ -40,11 +40,12 @@ const INDEX: &str = "<!doctype html><title>hoptrace</title><h1>hoptrace</h1>\
 pub trait Exposition: Send + Sync + 'static {
     /// The metrics in Prometheus' text format.
     fn metrics(&self) -> String;
-    /// Whether the hooks are attached.
+    /// Whether the hooks are attached; the text has a line for everything that is degraded all the
+    /// same.
     ///
     /// # Errors
     /// The reason why not, shown to whoever asks.
-    fn ready(&self) -> Result<(), String>;
+    fn ready(&self) -> Result<String, String>;
 }
 
 /// Why there is no HTTP side.
@@ -157,7 +158,7 @@ fn respond(request: &Request<Incoming>, exposition: &dyn Exposition) -> Response
         "/metrics" => answer(StatusCode::OK, METRICS_CONTENT_TYPE, exposition.metrics()),
         "/healthz" => plain(StatusCode::OK, "ok\n"),
         "/readyz" => match exposition.ready() {
-            Ok(()) => plain(StatusCode::OK, "ok\n"),
+            Ok(degraded) => plain(StatusCode::OK, format!("ok\n{degraded}")),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
         "/" => answer(StatusCode::OK, "text/html; charset=utf-8", INDEX),

@@ -1,6 +1,7 @@
-//! Who a socket belongs to, without Kubernetes: a static file, cgroup paths, process names.
+//! Who a socket belongs to: a static file, cgroup paths and process names, or the Kubernetes API.
 
 mod file;
+pub mod kubernetes;
 mod naming;
 mod processes;
 mod tree;
@@ -8,15 +9,19 @@ mod tree;
 pub use file::{IdentityError, StaticFile};
 pub use naming::{CgroupName, name_of};
 
-use crate::config::{Config, IdentitySpec};
-use crate::model::{Identity, Workload};
+use crate::config::{Config, IdentitySpec, Peers};
+use crate::model::{Identity, Ktime, Workload};
 use crate::mounts::{self, MountsError};
+use crate::tracer::monotonic_now;
 use hashbrown::HashMap;
+use kubernetes::KubernetesIdentity;
+use kubernetes::status::Status;
+use kubernetes::watch::Watched;
 use processes::Processes;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tree::CgroupTree;
 
 /// What every source of names needs to know.
@@ -29,6 +34,20 @@ pub struct IdentityOptions {
     /// Names of sidecar proxies.
     pub proxy_names: Vec<String>,
 }
+
+/// Who is who on this node, and how the source of the names is doing.
+pub struct Source {
+    /// Whom to ask.
+    pub identity: Box<dyn Identity>,
+    /// How the watches are doing, where there are any.
+    pub status: Option<Arc<Status>>,
+}
+
+/// How long the agent waits for the first lists before it measures: what is told before has the
+/// names of cgroups.
+const FIRST_LISTS: Duration = Duration::from_secs(10);
+/// How often it looks whether they are here.
+const FIRST_LISTS_STEP: Duration = Duration::from_millis(10);
 
 impl IdentityOptions {
     /// The options of the agent on this node.
@@ -50,7 +69,59 @@ impl IdentityOptions {
     }
 }
 
-/// The identity the configuration asks for.
+/// The source of names that the configuration asks for. With Kubernetes, the watches have begun,
+/// and either told everything that is there or failed for the first time.
+///
+/// # Errors
+/// When the static file or the kubeconfig cannot be used, or the name of the node is missing.
+pub async fn start(config: &Config) -> Result<Source, IdentityError> {
+    let options = IdentityOptions::new(config)?;
+    if config.identity != IdentitySpec::Kubernetes {
+        return Ok(Source {
+            identity: from_spec(&config.identity, &options)?,
+            status: None,
+        });
+    }
+    let watch = kubernetes::watch::WatchOptions {
+        api: kubernetes::api::config(config.kubeconfig.as_deref()).await?,
+        node: kubernetes::api::node_name(config)?,
+        watched: match config.peers {
+            Peers::Pods => Watched::Pods,
+            Peers::EndpointSlices => Watched::Slices,
+            Peers::None => Watched::Nothing,
+        },
+        refused_pause: None,
+    };
+    let status = Arc::new(Status::default());
+    let updates =
+        kubernetes::watch::start(watch, Arc::clone(&status)).map_err(IdentityError::Thread)?;
+    let mut identity = KubernetesIdentity::new(
+        updates,
+        Arc::clone(&status),
+        config.proxy_containers.as_slice().to_vec(),
+        config.series_grace.get(),
+        &options,
+    );
+    let begun = Instant::now();
+    while !identity.is_settled() && begun.elapsed() < FIRST_LISTS {
+        tokio::time::sleep(FIRST_LISTS_STEP).await;
+        let nobody = identity.refresh(monotonic_now());
+        debug_assert!(nobody.is_empty(), "what has just come cannot be gone");
+    }
+    let degraded = status.degraded();
+    if degraded.is_empty() {
+        let objects: u64 = status.reports().map(|report| report.objects).sum();
+        tracing::info!(objects, took = ?begun.elapsed(), "the API told the names");
+    } else {
+        tracing::warn!("names are not complete: {}", degraded.join("; "));
+    }
+    Ok(Source {
+        identity: Box::new(identity),
+        status: Some(status),
+    })
+}
+
+/// The identity the configuration asks for, without an API.
 ///
 /// # Errors
 /// When the static file cannot be read, or holds something that is not an entry.
@@ -59,7 +130,7 @@ pub fn from_spec(
     options: &IdentityOptions,
 ) -> Result<Box<dyn Identity>, IdentityError> {
     let file = match spec {
-        IdentitySpec::Cgroup => StaticFile::default(),
+        IdentitySpec::Cgroup | IdentitySpec::Kubernetes => StaticFile::default(),
         IdentitySpec::Static(path) => StaticFile::read(path)?,
     };
     Ok(Box::new(NodeIdentity::new(file, options)))
@@ -133,12 +204,12 @@ impl Identity for NodeIdentity {
         self.by_process(tgid)
     }
 
-    fn by_ip(&mut self, ip: IpAddr) -> Option<Workload> {
+    fn by_ip(&mut self, ip: IpAddr, _at: Ktime) -> Option<Workload> {
         self.file.by_ip(ip)
     }
 
-    fn service(&mut self, vip: SocketAddr) -> Option<Arc<str>> {
-        self.file.service(vip)
+    fn service(&mut self, address: SocketAddr, _at: Ktime) -> Option<Arc<str>> {
+        self.file.service(address)
     }
 
     fn is_proxy(&mut self, _cgroup_id: u64, tgid: u32) -> Option<bool> {

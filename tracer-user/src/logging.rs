@@ -27,8 +27,11 @@ pub enum LoggingError {
 /// # Errors
 /// When the filter cannot be read, or logging is set up already.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
+    // The API's troubles are told once, by ourselves, with what is lost and what to do; a filter
+    // that names these crates has the last word.
+    let quiet = format!("kube_client=off,kube_runtime=off,{filter}");
     let parsed = EnvFilter::builder()
-        .parse(filter)
+        .parse(quiet)
         .map_err(|reason| LoggingError::Filter {
             filter: filter.to_owned(),
             reason,

@@ -9,7 +9,8 @@ mod series;
 
 pub use label_set::{LabelSet, ResponseCode};
 
-use crate::model::{Fate, Method, RequestTimes};
+use crate::identity::kubernetes::status::{FeedReport, Reason};
+use crate::model::{Fate, Method, RequestTimes, Workload};
 use names::Family;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -54,6 +55,10 @@ pub struct Metrics {
     capped: IntCounter,
     bpf_run_seconds: CounterVec,
     bpf_runs: IntCounterVec,
+    identity_synced: IntGaugeVec,
+    identity_objects: IntGaugeVec,
+    identity_errors: IntCounterVec,
+    identity_restarts: IntCounterVec,
 }
 
 impl Metrics {
@@ -86,6 +91,10 @@ impl Metrics {
                 register(&registry, CounterVec::new(options(family), family.labels)?)?
             },
             bpf_runs: int_counters(&registry, names::BPF_RUNS)?,
+            identity_synced: int_gauges(&registry, names::IDENTITY_SYNCED)?,
+            identity_objects: int_gauges(&registry, names::IDENTITY_OBJECTS)?,
+            identity_errors: int_counters(&registry, names::IDENTITY_ERRORS)?,
+            identity_restarts: int_counters(&registry, names::IDENTITY_RESTARTS)?,
             registry,
         };
         registry_extras(&metrics.registry)?;
@@ -177,6 +186,40 @@ impl Metrics {
         }
     }
 
+    /// Shows how a source of names is doing.
+    pub fn set_identity(&mut self, report: &FeedReport) {
+        let resource = report.feed.as_str();
+        let gauges = [
+            (&self.identity_synced, i64::from(report.synced)),
+            (
+                &self.identity_objects,
+                i64::try_from(report.objects).unwrap_or(i64::MAX),
+            ),
+        ];
+        for (family, value) in gauges {
+            if let Ok(gauge) = family.get_metric_with_label_values(&[resource]) {
+                gauge.set(value);
+            }
+        }
+        let restarts = self
+            .identity_restarts
+            .get_metric_with_label_values(&[resource]);
+        if let Ok(counter) = restarts {
+            raise(&counter, report.restarts);
+        }
+        for (reason, total) in Reason::ALL.into_iter().zip(report.errors) {
+            let values = [resource, reason.as_str()];
+            if let Ok(counter) = self.identity_errors.get_metric_with_label_values(&values) {
+                raise(&counter, total);
+            }
+        }
+    }
+
+    /// Forgets every label set of a workload that is gone.
+    pub fn forget(&mut self, gone: &Workload) {
+        self.requests.forget(gone);
+    }
+
     /// Forgets label sets without a request for `idle`; call it about once a minute.
     pub fn expire_idle(&mut self, now: Instant, idle: Duration) {
         self.requests.expire(now, idle);
@@ -233,6 +276,10 @@ fn int_counters(registry: &Registry, family: Family) -> Result<IntCounterVec, Me
         registry,
         IntCounterVec::new(options(family), family.labels)?,
     )
+}
+
+fn int_gauges(registry: &Registry, family: Family) -> Result<IntGaugeVec, MetricsError> {
+    register(registry, IntGaugeVec::new(options(family), family.labels)?)
 }
 
 /// Raises a counter to a total kept elsewhere.

@@ -120,12 +120,19 @@ impl Workload {
 pub trait Identity: Send {
     /// The workload whose container has this cgroup v2 id; `tgid` is 0 when unknown.
     fn by_cgroup(&mut self, cgroup_id: u64, tgid: u32) -> Option<Workload>;
-    /// The workload that owns a pod address.
-    fn by_ip(&mut self, ip: IpAddr) -> Option<Workload>;
-    /// The service behind a virtual address, as `destination_service_name`.
-    fn service(&mut self, vip: SocketAddr) -> Option<Arc<str>>;
+    /// The workload that owned a pod address at `at`: addresses go from one pod to the next.
+    fn by_ip(&mut self, ip: IpAddr, at: Ktime) -> Option<Workload>;
+    /// The service behind a virtual address, or behind that of a pod at `at`, as
+    /// `destination_service_name`.
+    fn service(&mut self, address: SocketAddr, at: Ktime) -> Option<Arc<str>>;
     /// Whether the process is a sidecar proxy, `None` when it cannot be told.
     fn is_proxy(&mut self, cgroup_id: u64, tgid: u32) -> Option<bool>;
+    /// Takes what became known since, at `now`; returns workloads whose last pod has been gone for
+    /// long enough that nothing will be told of it any more.
+    fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+        let _no_news = now;
+        Vec::new()
+    }
 }
 
 /// Application protocol of an exchange.

@@ -1,11 +1,13 @@
 //! The pure stages in a row: raw records in, requests and fates out.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 
 use crate::attribute::Attribute;
 use crate::decode::{DecodeError, Decoded, Exchange, RequestHead, decode};
 use crate::join::{Chain, Join, JoinConfig, Sink};
-use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
+use crate::model::{Fate, Identity, Ktime, Method, RequestTimes, Workload};
 use crate::roles::{Role, Roles};
 use crate::sockets::Sockets;
 
@@ -92,6 +94,11 @@ impl Pipeline {
         self.join.advance(now, &mut stage);
         self.attribute
             .expire(now.saturating_sub(self.hold_ns.saturating_mul(CALLS_HOLDS)));
+    }
+
+    /// Takes what became known of names at `now`; returns workloads that are gone.
+    pub fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+        self.identity.refresh(now)
     }
 
     /// Exchanges that the numbering of the others shows to be lost.

@@ -2,6 +2,7 @@
 //! beyond the ring. The agent drives it; so do the tests.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use aya::maps::{MapData, RingBuf};
 
@@ -9,7 +10,7 @@ use crate::books::Books;
 use crate::decode::DecodeError;
 use crate::join::{Chain, JoinConfig};
 use crate::load::{Hooks, LoadError, LoadOptions};
-use crate::model::{Fate, Identity, Ktime, Method, RequestTimes};
+use crate::model::{Fate, Identity, Ktime, Method, RequestTimes, Workload};
 use crate::pipeline::{Output, Pipeline};
 use crate::ring;
 
@@ -92,6 +93,11 @@ impl Tracer {
             }
         });
         recorded.map(|()| more)
+    }
+
+    /// Takes what became known of names at `now`; returns workloads that are gone.
+    pub fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+        self.pipeline.refresh(now)
     }
 
     /// Settles what is old enough at `now`: a moment before the ring was last found empty

@@ -41,13 +41,18 @@ fn the_example_configuration_shows_every_default() {
     let uncommented = directory.path().join("all.toml");
     std::fs::write(&uncommented, &shown).unwrap();
     let mut found = values(&hoptrace_config(&uncommented).unwrap());
-    for example in ["cgroup_root", "record"] {
+    let examples = ["cgroup_root", "record", "kubeconfig", "node_name"];
+    for example in examples {
         assert!(found.remove(example).is_some(), "{example} is not shown");
     }
     assert_eq!(found, defaults);
     // `config` prints every key, the hidden one for tests too.
     let keys = values(&shown).len();
-    assert_eq!(keys, defaults.len() + 2 - 1, "a key is missing:\n{shown}");
+    assert_eq!(
+        keys,
+        defaults.len() + examples.len() - 1,
+        "a key is missing:\n{shown}"
+    );
 }
 
 #[test]

@@ -16,6 +16,8 @@ use programs::{hoptrace_config, promtool, succeeds};
 use tracer_common::Loss;
 use tracer_user::cli::Cli;
 use tracer_user::identity::StaticFile;
+use tracer_user::identity::kubernetes::facts::Feed;
+use tracer_user::identity::kubernetes::status::{FeedReport, Reason};
 use tracer_user::metrics::names::{self, CommonLabel, Family};
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
@@ -24,7 +26,7 @@ use tracer_user::model::{
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 11] = [
+const FAMILIES: [Family; 15] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
@@ -35,6 +37,10 @@ const FAMILIES: [Family; 11] = [
     names::LABEL_SETS_CAPPED,
     names::BPF_RUN_SECONDS,
     names::BPF_RUNS,
+    names::IDENTITY_SYNCED,
+    names::IDENTITY_OBJECTS,
+    names::IDENTITY_ERRORS,
+    names::IDENTITY_RESTARTS,
     names::BUILD_INFO,
 ];
 
@@ -66,6 +72,13 @@ fn exposition() -> String {
         tcp_rtt_ns: Some(1),
     });
     metrics.set_bpf("egress", 1.0, 1);
+    metrics.set_identity(&FeedReport {
+        feed: Feed::NodePods,
+        synced: true,
+        objects: 1,
+        restarts: 0,
+        errors: [0; Reason::ALL.len()],
+    });
     metrics.encode()
 }
 
@@ -132,6 +145,8 @@ fn every_label_and_value_is_explained() {
         .chain(Fate::ALL.map(Fate::as_str))
         .chain(Method::ALL.map(Method::as_str))
         .chain(names::AGENT_LOSS_REASONS.iter().copied())
+        .chain(Feed::ALL.map(Feed::as_str))
+        .chain(Reason::ALL.map(Reason::as_str))
         .chain(Loss::ALL.into_iter().map(Loss::reason));
     for value in labels.into_iter().chain(values) {
         let explained = page
@@ -296,7 +311,9 @@ fn every_metric_that_is_named_exists() {
         let text = std::fs::read_to_string(root().join("deploy").join(file)).unwrap();
         texts.push((file.to_owned(), text));
     }
-    let ends = ["_total", "_seconds", "_pending", "_info"];
+    let ends = [
+        "_total", "_seconds", "_pending", "_info", "_synced", "_objects",
+    ];
     let parts = ["_bucket", "_sum", "_count"];
     for (place, text) in texts {
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';

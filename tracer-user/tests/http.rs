@@ -19,9 +19,9 @@ impl Exposition for Agent {
         "up 1\n".to_owned()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         match self.attached.load(Ordering::Relaxed) {
-            true => Ok(()),
+            true => Ok("degraded: names\n".to_owned()),
             false => Err("the hooks are not attached yet".to_owned()),
         }
     }
@@ -81,7 +81,9 @@ async fn every_path_answers_and_shutdown_ends_it() {
         }
     }
     agent.attached.store(true, Ordering::Relaxed);
-    assert!(ask(address, "GET /readyz").await.contains("200 OK"));
+    let ready = ask(address, "GET /readyz").await;
+    assert!(ready.contains("200 OK"), "{ready}");
+    assert!(ready.ends_with("\r\n\r\nok\ndegraded: names\n"), "{ready}");
 
     // An idle connection does not hold the agent up.
     let _idle = TcpStream::connect(address).await.unwrap();

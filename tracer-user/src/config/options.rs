@@ -1,7 +1,7 @@
 //! The options as a person gives them, by flag, variable or file: each may be absent.
 
 use super::values::{
-    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, ReadHook, RingSize,
+    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook, RingSize,
 };
 use super::{Config, Source, Sources};
 use crate::metrics::{LabelSet, ResponseCode};
@@ -42,8 +42,8 @@ pub struct Options {
     )]
     pub cgroup_root: Option<PathBuf>,
 
-    /// Who is who: `cgroup` (names from cgroup paths and processes) or `static:FILE` (TOML)
-    /// [default: cgroup]
+    /// Who is who: `cgroup` (names from cgroup paths and processes), `static:FILE` (TOML) or
+    /// `kubernetes` (the API) [default: cgroup]
     #[arg(
         long,
         value_name = "SOURCE",
@@ -60,6 +60,53 @@ pub struct Options {
         help_heading = "What to trace"
     )]
     pub proxy_names: Option<Names>,
+
+    /// How to reach the Kubernetes API from outside the cluster [default: as a pod of it]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HOPTRACE_KUBECONFIG",
+        help_heading = "Kubernetes"
+    )]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Name of this node [default: the variable NODE_NAME]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HOPTRACE_NODE_NAME",
+        help_heading = "Kubernetes"
+    )]
+    pub node_name: Option<String>,
+
+    /// What is watched to name the pods of other nodes [default: pods]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "HOPTRACE_PEERS",
+        help_heading = "Kubernetes"
+    )]
+    pub peers: Option<Peers>,
+
+    /// Containers with these names are sidecar proxies, separated by commas
+    /// [default: istio-proxy,linkerd-proxy]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "HOPTRACE_PROXY_CONTAINERS",
+        help_heading = "Kubernetes"
+    )]
+    pub proxy_containers: Option<Names>,
+
+    /// Forget the label sets of a workload this long after its last pod is gone: longer than two
+    /// scrapes are apart [default: 2m]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "HOPTRACE_SERIES_GRACE",
+        help_heading = "Kubernetes"
+    )]
+    pub series_grace: Option<Interval>,
 
     /// Legs whose request heads are looked at: for the status and `x-request-id`
     /// [default: app-legs]
@@ -264,11 +311,16 @@ impl Config {
             listen,
             identity,
             proxy_names,
+            kubeconfig,
+            node_name,
+            peers,
+            proxy_containers,
             buckets,
             labels,
             response_code,
             max_series,
             series_ttl,
+            series_grace,
             ring_size,
             poll_interval,
             hold,

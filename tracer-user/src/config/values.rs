@@ -23,6 +23,8 @@ pub enum IdentitySpec {
     Cgroup,
     /// A TOML file, and cgroup paths for what it does not name.
     Static(PathBuf),
+    /// The Kubernetes API, and cgroup paths for what it does not name.
+    Kubernetes,
 }
 
 impl FromStr for IdentitySpec {
@@ -31,9 +33,10 @@ impl FromStr for IdentitySpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text == "cgroup" => Ok(Self::Cgroup),
+            None if text == "kubernetes" => Ok(Self::Kubernetes),
             Some(("static", path)) if !path.is_empty() => Ok(Self::Static(path.into())),
             _ => invalid(format!(
-                "`{text}` is no source of names; write `cgroup` or `static:FILE`"
+                "`{text}` is no source of names; write `cgroup`, `static:FILE` or `kubernetes`"
             )),
         }
     }
@@ -43,9 +46,23 @@ impl fmt::Display for IdentitySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cgroup => f.write_str("cgroup"),
+            Self::Kubernetes => f.write_str("kubernetes"),
             Self::Static(path) => write!(f, "static:{}", path.display()),
         }
     }
+}
+
+/// Which pods of other nodes are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Peers {
+    /// The pods themselves: exact names of all of them.
+    Pods,
+    /// EndpointSlices and nodes: names of what stands behind services, as far as pod names tell.
+    #[value(name = "endpointslices")]
+    EndpointSlices,
+    /// None: peers on other nodes are unknown.
+    None,
 }
 
 /// Upper bounds of histogram buckets in seconds: finite, above 0, ascending.
@@ -133,6 +150,11 @@ impl Names {
     /// A list of one.
     pub(crate) fn one(name: &str) -> Self {
         Self(vec![name.to_owned()])
+    }
+
+    /// Names of the containers that Istio and Linkerd inject.
+    pub(crate) fn sidecars() -> Self {
+        Self(vec!["istio-proxy".to_owned(), "linkerd-proxy".to_owned()])
     }
 
     /// The names.
@@ -418,7 +440,7 @@ mod tests {
             ],
         );
         check::<IdentitySpec>(
-            &["cgroup", "static:/a:b"],
+            &["cgroup", "static:/a:b", "kubernetes"],
             &["", "static", "static:", "kube"],
         );
         check::<Names>(&["envoy", "envoy, nginx"], &["", "envoy,", ","]);

@@ -17,6 +17,7 @@
 use super::naming;
 use crate::config::blame;
 use crate::model::Workload;
+use crate::mounts::MountsError;
 use glob::Pattern;
 use hashbrown::HashMap;
 use serde::Deserialize;
@@ -25,9 +26,35 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::Spanned;
 
-/// What is wrong with the static file.
+/// Why there are no names from the source that was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// Paths of cgroups cannot be read.
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    /// The node is not known.
+    #[error(
+        "--identity kubernetes needs the name of this node: give --node-name, or set NODE_NAME \
+         from spec.nodeName in the pod"
+    )]
+    NoNodeName,
+    /// The API is not known, because this is no pod.
+    #[error(
+        "--identity kubernetes finds no service account; run as a pod of the cluster, or give \
+         --kubeconfig"
+    )]
+    NotInCluster(#[source] Box<kube::config::InClusterError>),
+    /// The API is not known, because the file does not tell.
+    #[error("cannot use the kubeconfig {path}; give --kubeconfig a file that kubectl takes")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// The watches cannot begin.
+    #[error("cannot start the thread that watches the API")]
+    Thread(#[source] std::io::Error),
     /// It could not be read.
     #[error("cannot read {path}; --identity static:FILE needs a file that exists and is readable")]
     Read {
@@ -212,7 +239,7 @@ impl StaticFile {
     /// The workload of a cgroup path: by pod uid, else by the first pattern that matches.
     #[must_use]
     pub fn by_path(&self, path: &str) -> Option<Workload> {
-        let by_pod = || self.pods.get(&naming::pod_uid(path)?);
+        let by_pod = || naming::pod_uids(path).find_map(|uid| self.pods.get(&uid));
         let by_pattern = || {
             Some(
                 &self

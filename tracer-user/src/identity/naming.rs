@@ -27,10 +27,10 @@ const SHORT_ID: usize = 12;
 pub fn name_of(path: &str) -> CgroupName {
     let parts = || path.split('/').filter(|part| !part.is_empty());
     // The pod comes first: its containers lie below it.
-    if let Some(uid) = pod_uid(path) {
+    if let Some(uid) = pod_uids(path).next() {
         return CgroupName::Pod { uid };
     }
-    if let Some(id) = parts().rev().find_map(container_id) {
+    if let Some(id) = container_ids(path).next() {
         return CgroupName::Container(id.chars().take(SHORT_ID).collect());
     }
     if let Some(service) = parts().rev().find_map(|part| part.strip_suffix(".service")) {
@@ -56,14 +56,26 @@ pub fn name_of(path: &str) -> CgroupName {
     }
 }
 
-/// Uid of the pod whose cgroup this is or lies in.
-pub(super) fn pod_uid(path: &str) -> Option<String> {
-    path.split('/').find_map(|part| {
+/// Uids of the pods whose cgroup this is or lies in, the innermost first: a node may itself be a
+/// pod or a container, as those of kind are.
+pub(super) fn pod_uids(path: &str) -> impl Iterator<Item = String> {
+    pieces(path).rev().filter_map(|piece| {
         // `kubepods-burstable-pod<uid>.slice` with underscores, or `pod<uid>` with dashes.
-        let bare = part.strip_suffix(".slice").unwrap_or(part);
+        let bare = piece.strip_suffix(".slice").unwrap_or(piece);
         let start = bare.rfind("pod").map(|at| at + "pod".len())?;
         normal_uid(bare.get(start..)?)
     })
+}
+
+/// Ids of the containers whose cgroup this is or lies in, the innermost first.
+pub(super) fn container_ids(path: &str) -> impl Iterator<Item = &str> {
+    pieces(path).rev().filter_map(container_id)
+}
+
+/// Directories of a path, cut at colons too: where the kubelet speaks systemd's language and the
+/// runtime does not, a directory is named `<slice>:cri-containerd:<id>` as a whole.
+fn pieces(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split(['/', ':']).filter(|piece| !piece.is_empty())
 }
 
 /// A uid with dashes and lower case, `None` when the text is none.
@@ -78,7 +90,8 @@ pub(super) fn normal_uid(text: &str) -> Option<String> {
     (hex && matches!(lengths.as_slice(), [8, 4, 4, 4, 12] | [32])).then_some(uid)
 }
 
-/// `docker-<id>.scope`, `cri-containerd-<id>.scope`, `libpod-<id>.scope` or a bare `<id>`.
+/// `docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-<id>.scope`, `libpod-<id>.scope`, the
+/// same without `.scope` where the runtime does not use systemd, or a bare `<id>`.
 fn container_id(part: &str) -> Option<&str> {
     let bare = part.strip_suffix(".scope").unwrap_or(part);
     let id = bare.rsplit_once('-').map_or(bare, |(_runtime, id)| id);
@@ -183,6 +196,108 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(name_of(path), expected, "{path}");
+        }
+    }
+
+    /// Where the kubelet and the runtimes put the containers of a pod, by driver and runtime:
+    /// `cgroup_manager_linux.go` of the kubelet, `NamespacedName` of containerd's CRI plugin,
+    /// `cgmgr` of CRI-O, and what nodes that are containers have around it.
+    #[test]
+    fn every_layout_leads_to_pod_and_container() {
+        const UID: &str = "0a1b2c3d-1111-2222-3333-444455556666";
+        const OUTER: &str = "ffffffff-1111-2222-3333-444455556666";
+        let slice = UID.replace('-', "_");
+        let hash = "0123456789abcdef0123456789abcdef";
+        let outer_id = ID.replace('0', "f");
+        let systemd = |class: &str, scope: &str| {
+            let upper = match class {
+                "" => "kubepods.slice/kubepods".to_owned(),
+                class => format!("kubepods.slice/kubepods-{class}.slice/kubepods-{class}"),
+            };
+            format!("{upper}-pod{slice}.slice/{scope}")
+        };
+        let cases = [
+            // containerd and the systemd driver: kubeadm, EKS, AKS, GKE with cgroup v2.
+            (
+                systemd("burstable", &format!("cri-containerd-{ID}.scope")),
+                UID,
+            ),
+            (
+                systemd("besteffort", &format!("cri-containerd-{ID}.scope")),
+                UID,
+            ),
+            (systemd("", &format!("cri-containerd-{ID}.scope")), UID),
+            // containerd and the cgroupfs driver: k3s, GKE with cgroup v1, the hybrid tree.
+            (format!("kubepods/burstable/pod{UID}/{ID}"), UID),
+            (format!("kubepods/pod{UID}/{ID}"), UID),
+            (format!("k8s.io/kubepods/besteffort/pod{UID}/{ID}"), UID),
+            // The kubelet on systemd, containerd not told so.
+            (
+                format!(
+                    "system.slice/containerd.service/kubepods-burstable-pod{slice}.slice:cri-containerd:{ID}"
+                ),
+                UID,
+            ),
+            // CRI-O: OpenShift; crun adds a directory below.
+            (systemd("burstable", &format!("crio-{ID}.scope")), UID),
+            (
+                systemd("burstable", &format!("crio-{ID}.scope/container")),
+                UID,
+            ),
+            (format!("kubepods/burstable/pod{UID}/crio-{ID}"), UID),
+            // Docker through cri-dockerd or the old shim.
+            (systemd("burstable", &format!("docker-{ID}.scope")), UID),
+            (format!("kubepods/besteffort/pod{UID}/{ID}/init.scope"), UID),
+            // kind with cgroup v2 and v1, its node in Docker or Podman; Docker Desktop.
+            (
+                format!(
+                    "system.slice/docker-{outer_id}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{slice}.slice/cri-containerd-{ID}.scope"
+                ),
+                UID,
+            ),
+            (
+                format!("docker/{outer_id}/kubelet/kubepods/burstable/pod{UID}/{ID}"),
+                UID,
+            ),
+            (
+                format!(
+                    "machine.slice/libpod-{outer_id}.scope/container/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{slice}.slice/cri-containerd-{ID}.scope"
+                ),
+                UID,
+            ),
+            (
+                format!("docker/{outer_id}/kubepods/burstable/pod{UID}/{ID}"),
+                UID,
+            ),
+            // A cluster in a pod of a cluster: the inner pod comes first.
+            (
+                format!("kubepods/pod{OUTER}/{outer_id}/kubelet/kubepods/pod{UID}/{ID}"),
+                UID,
+            ),
+            // Static pods are named by the hash of their manifest.
+            (format!("kubepods/burstable/pod{hash}/{ID}"), hash),
+            (
+                format!(
+                    "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{hash}.slice/cri-containerd-{ID}.scope"
+                ),
+                hash,
+            ),
+        ];
+        for (path, uid) in cases {
+            assert_eq!(pod_uids(&path).next().as_deref(), Some(uid), "{path}");
+            assert_eq!(container_ids(&path).next(), Some(ID), "{path}");
+        }
+        let nested = format!("kubepods/pod{OUTER}/{outer_id}/kubelet/kubepods/pod{UID}/{ID}");
+        let uids: Vec<_> = pod_uids(&nested).collect();
+        assert_eq!(uids, [UID, OUTER]);
+        for other in [
+            "kubepods/burstable",
+            "system.slice/podman.service",
+            "pod/x",
+            "",
+        ] {
+            assert_eq!(pod_uids(other).next(), None, "{other}");
+            assert_eq!(container_ids(other).next(), None, "{other}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Names of processes from `/proc/<tgid>/comm` (proc(5)).
 
 use hashbrown::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ const COMM_LEN: usize = 15;
 
 struct Process {
     name: Option<Arc<str>>,
+    /// Effective user.
+    uid: Option<u32>,
     read: Instant,
 }
 
@@ -53,6 +56,7 @@ impl Processes {
                 tgid,
                 Process {
                     name: name.clone(),
+                    uid: self.uid(tgid),
                     read: now,
                 },
             );
@@ -70,6 +74,19 @@ impl Processes {
         let name = self.name(tgid, now)?;
         let is = |proxy: &String| proxy.bytes().take(COMM_LEN).eq(name.bytes());
         Some(self.proxy_names.iter().any(is))
+    }
+
+    /// Whether a process of this user has this number.
+    pub(super) fn is_uid(&mut self, tgid: u32, uid: u32, now: Instant) -> Option<bool> {
+        // A name says that the process can be seen, and was looked at not long ago.
+        self.name(tgid, now)?;
+        Some(self.known.get(&tgid)?.uid? == uid)
+    }
+
+    fn uid(&self, tgid: u32) -> Option<u32> {
+        // Its directory belongs to the effective user (proc(5)).
+        let found = std::fs::metadata(self.proc_root.join(tgid.to_string())).ok()?;
+        Some(found.uid())
     }
 
     fn read(&self, tgid: u32) -> Option<Arc<str>> {

@@ -61,6 +61,30 @@ pub const BPF_RUNS: Family = Family {
     help: "Runs of each eBPF program of this agent, from the kernel's accounting (absent unless bpf_stats is on).",
     labels: &["program"],
 };
+/// Whether names are up to date.
+pub const IDENTITY_SYNCED: Family = Family {
+    name: "hoptrace_identity_synced",
+    help: "1 while everything of this resource is known and kept up to date by the Kubernetes API, 0 while it is not (absent without --identity kubernetes).",
+    labels: &["resource"],
+};
+/// What the names come from.
+pub const IDENTITY_OBJECTS: Family = Family {
+    name: "hoptrace_identity_objects",
+    help: "Objects known of this resource.",
+    labels: &["resource"],
+};
+/// What went wrong with that.
+pub const IDENTITY_ERRORS: Family = Family {
+    name: "hoptrace_identity_errors_total",
+    help: "Requests to the Kubernetes API that failed, by reason.",
+    labels: &["resource", "reason"],
+};
+/// How often everything was asked again.
+pub const IDENTITY_RESTARTS: Family = Family {
+    name: "hoptrace_identity_restarts_total",
+    help: "Lists of this resource after the first: the watch could not be taken up where it broke off.",
+    labels: &["resource"],
+};
 /// Which build is running.
 pub const BUILD_INFO: Family = Family {
     name: "hoptrace_build_info",

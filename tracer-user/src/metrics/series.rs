@@ -2,7 +2,7 @@
 
 use super::label_set::{LabelSet, Projection, ResponseCode};
 use super::names;
-use crate::model::{Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes};
+use crate::model::{Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes, Workload};
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use prometheus::local::LocalHistogram;
@@ -238,6 +238,16 @@ impl Table {
     /// Number of label sets, those of the overflow not counted.
     pub(super) fn len(&self) -> usize {
         self.series.len()
+    }
+
+    /// Forgets the label sets of a workload, on whichever side it stands.
+    pub(super) fn forget(&mut self, gone: &Workload) {
+        let of = |series: &mut Box<Series>| {
+            series.labels.source == *gone || series.labels.destination == *gone
+        };
+        for series in self.series.extract_if(of) {
+            series.remove(&self.families);
+        }
     }
 
     /// Forgets label sets without an observation for `idle`: workloads come and go.
