@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::thread::UnshareFlags;
+
 use hoptrace_image::{Archive, Config, FileCapabilities, Image, Platform, Sysroot, Tree};
 
 fn host() -> Platform {
@@ -215,8 +217,18 @@ fn names_are_resolved_by_dns_inside_of_an_image() {
         skip("names_are_resolved_by_dns_inside_of_an_image", "needs root");
         return;
     }
-    // resolv.conf has no port, so the stand-in for the cluster's DNS takes an address of its own.
-    let server = UdpSocket::bind("127.53.53.53:53").unwrap();
+    // resolv.conf names no port, and the machine's may be taken: a network of its own, for this
+    // thread and those that it starts.
+    // SAFETY: the descriptors and the memory of the threads stay shared as they were.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+    let mut link = Command::new("ip");
+    assert!(
+        link.args(["link", "set", "lo", "up"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let server = UdpSocket::bind("127.0.0.1:53").unwrap();
     server
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
@@ -225,9 +237,9 @@ fn names_are_resolved_by_dns_inside_of_an_image() {
         &["/usr/bin/getent"],
         &[(
             "/etc/resolv.conf",
-            "nameserver 127.53.53.53\nsearch default.svc.cluster.test\n".to_owned(),
+            "nameserver 127.0.0.1\nsearch default.svc.cluster.test\n".to_owned(),
         )],
-        "/usr/bin/getent ahostsv4 kubernetes",
+        "/usr/bin/getent --no-addrconfig ahostsv4 kubernetes",
     );
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -159,6 +159,10 @@ mod tests {
 
     #[test]
     fn the_owner_of_a_file_is_found_under_both_paths() {
+        if crate::paths::on_path("dpkg-query").is_none() {
+            println!("SKIP the_owner_of_a_file_is_found_under_both_paths: no dpkg-query here");
+            return;
+        }
         for (path, owner) in [
             ("/usr/bin/dpkg-query", "dpkg"),
             ("/usr/bin/cat", "coreutils"),

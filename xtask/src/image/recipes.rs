@@ -254,7 +254,11 @@ fn sysroot(platform: Platform) -> Result<Sysroot> {
         return Ok(Sysroot::host()?);
     }
     let triplet = platform.triplet();
-    let directories = foreign::directories()?
+    let packages = foreign::directories()?;
+    if packages.is_empty() {
+        bail!("Debian's libraries for {platform} are not here: run `cargo xtask setup --arm64`");
+    }
+    let directories = packages
         .into_iter()
         .flat_map(|dir| ["lib", "usr/lib"].map(|lib| dir.join(lib).join(triplet)));
     Ok(Sysroot::at(platform, directories.collect()))
