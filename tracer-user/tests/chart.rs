@@ -5,16 +5,16 @@
     reason = "a panic fails the test"
 )]
 
-mod kubernetes;
 mod markdown;
 mod mesh;
 mod programs;
+mod rendered;
 
 use std::collections::BTreeSet;
 
-use kubernetes::{CHART, chart, helm, try_chart};
 use markdown::{page, root};
 use programs::hoptrace_config;
+use rendered::{CHART, chart, helm, try_chart};
 use serde_json::{Value, json};
 
 #[test]
@@ -99,6 +99,9 @@ fn as_root_it_has_them_without_escalation() {
     let objects = chart(&["security.runAsUser=0"]);
     let context = &objects.agent().container("hoptrace")["securityContext"];
     assert_eq!(context["runAsNonRoot"], false);
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    let objects = chart(&["security.allowPrivilegeEscalation=false"]);
+    let context = objects.agent().container("hoptrace")["securityContext"].clone();
     assert_eq!(context["allowPrivilegeEscalation"], false);
     let add = |values: &[&str]| {
         let objects = chart(values);

@@ -29,7 +29,14 @@ pub(crate) struct Block {
 /// The pages a person reads.
 pub(crate) fn pages() -> Vec<Page> {
     let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("ARCHITECTURE.md")];
-    for directory in ["docs", "deploy"] {
+    for directory in [
+        "docs",
+        "docs/platforms",
+        "deploy",
+        "deploy/demo",
+        "deploy/helm/hoptrace",
+        "deploy/kustomize",
+    ] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let name = entry.unwrap().file_name();
             let path = Path::new(directory).join(name);
