@@ -1,6 +1,11 @@
 //! What Helm and kustomize make of `deploy/`, as values that tests look into.
 #![allow(dead_code, reason = "each test uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic fails the test"
+)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
