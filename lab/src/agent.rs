@@ -18,8 +18,8 @@ pub struct AgentOptions {
     pub binary: PathBuf,
     /// `--cgroup-root`.
     pub cgroup_root: PathBuf,
-    /// `--identity static:FILE`.
-    pub identity: PathBuf,
+    /// `--identity`.
+    pub identity: String,
     /// `--listen 127.0.0.1:PORT`.
     pub port: u16,
     /// Where its words go; appended to.
@@ -57,9 +57,7 @@ impl AgentProcess {
             .arg("--cgroup-root")
             .arg(&options.cgroup_root);
         command.arg("--listen").arg(address.to_string());
-        command
-            .arg("--identity")
-            .arg(format!("static:{}", options.identity.display()));
+        command.arg("--identity").arg(&options.identity);
         command.args(&options.args);
         let mut daemon = Daemon::start("the agent", &mut command, &options.log)?;
         daemon.wait_ready(address, "/readyz")?;
@@ -144,7 +142,7 @@ impl Lab {
         AgentOptions {
             binary: binary.into(),
             cgroup_root: self.cgroup_root().to_path_buf(),
-            identity: self.identity_file().to_path_buf(),
+            identity: format!("static:{}", self.identity_file().display()),
             port,
             log: self.state().dir.join("agent.log"),
             args: Vec::new(),

@@ -70,9 +70,13 @@ struct History {
 
 impl History {
     fn new() -> Self {
+        Self::with_grace(GRACE)
+    }
+
+    fn with_grace(grace: Ktime) -> Self {
         let sidecars = vec!["istio-proxy".to_owned()];
         Self {
-            store: Store::new(sidecars, GRACE),
+            store: Store::new(sidecars, grace),
             now: 1_000 * SECOND,
         }
     }
@@ -361,6 +365,21 @@ fn a_workload_is_gone_when_its_last_pod_has_been_for_the_grace_time() {
     assert_eq!(history.pass(60), [""; 0]);
     assert_eq!(history.pass(60), ["web"]);
     assert_eq!(history.pass(500), [""; 0], "once");
+}
+
+#[test]
+fn a_short_grace_time_waits_for_nothing_else() {
+    for feed in [Feed::NodePods, Feed::PeerPods] {
+        let mut history = History::with_grace(SECOND);
+        history.put(feed, pod("a", "web", "10.0.0.1", 1));
+        history.delete(feed, "a");
+        assert_eq!(history.pass(1), ["web"], "{feed:?}");
+        assert_eq!(
+            history.at("10.0.0.1", 2),
+            some("web"),
+            "remembered for longer"
+        );
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     reason = "an error is the result of the test"
 )]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -9,7 +9,7 @@ use super::nodes::Nodes;
 use super::services::Services;
 use crate::model::{Ktime, Workload};
 use hashbrown::{HashMap, HashSet};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub struct Store {
     addresses: Addresses,
     services: Services,
     nodes: Nodes,
-    due: VecDeque<(Ktime, Forget)>,
+    due: BTreeMap<Ktime, Vec<Forget>>,
     epochs: [u32; Feed::ALL.len()],
     listed: [bool; Feed::ALL.len()],
     refused: [u64; Feed::ALL.len()],
@@ -99,7 +99,7 @@ impl Store {
             addresses: Addresses::default(),
             services: Services::default(),
             nodes: Nodes::default(),
-            due: VecDeque::new(),
+            due: BTreeMap::new(),
             epochs: [0; Feed::ALL.len()],
             listed: [false; Feed::ALL.len()],
             refused: [0; Feed::ALL.len()],
@@ -137,28 +137,30 @@ impl Store {
     /// Forgets what is due at `now`, and hands out the workloads without a pod for the grace time.
     pub fn expire(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
         let mut gone = Vec::new();
-        while let Some((due, _)) = self.due.front()
-            && *due <= now
-        {
-            let Some((_, forget)) = self.due.pop_front() else {
-                break;
-            };
-            match forget {
-                Forget::Pod(uid) => self.bury(uid, now),
-                Forget::Address(ip) => self.addresses.expire(ip, now),
-                Forget::Workload(workload) => {
-                    let grace = self.grace_ns;
-                    let empty = |presence: &Presence| {
-                        presence.pods == 0 && presence.emptied.saturating_add(grace) <= now
-                    };
-                    if self.workloads.get(&workload).is_some_and(empty) {
-                        self.workloads.remove(&workload);
-                        gone.push(workload);
-                    }
+        while let Some(first) = self.due.first_entry().filter(|first| *first.key() <= now) {
+            for forget in first.remove() {
+                match forget {
+                    Forget::Pod(uid) => self.bury(uid, now),
+                    Forget::Address(ip) => self.addresses.expire(ip, now),
+                    Forget::Workload(workload) => gone.extend(self.end(workload, now)),
                 }
             }
         }
         gone
+    }
+
+    /// The workload, when it still has no pod and has had none for long enough.
+    fn end(&mut self, workload: Arc<Workload>, now: Ktime) -> Option<Arc<Workload>> {
+        let presence = self.workloads.get(&workload)?;
+        let over = presence.pods == 0 && presence.emptied.saturating_add(self.grace_ns) <= now;
+        over.then(|| {
+            self.workloads.remove(&workload);
+            workload
+        })
+    }
+
+    fn forget_later(&mut self, due: Ktime, forget: Forget) {
+        self.due.entry(due).or_default().push(forget);
     }
 
     /// The workload of a pod of this node, by its uid or the hash of its manifest.
@@ -428,8 +430,7 @@ impl Store {
                 ..pod
             };
             self.pods.insert(uid, tombstone);
-            self.due
-                .push_back((now.saturating_add(TOMBSTONE_NS), Forget::Pod(uid)));
+            self.forget_later(now.saturating_add(TOMBSTONE_NS), Forget::Pod(uid));
         } else {
             self.retract(uid, &pod, &[], now);
         }
@@ -497,7 +498,7 @@ impl Store {
     fn release(&mut self, ip: IpAddr, uid: Uid, now: Ktime) {
         self.addresses.release(ip, uid, now);
         let due = now.saturating_add(addresses::HISTORY_NS);
-        self.due.push_back((due, Forget::Address(ip)));
+        self.forget_later(due, Forget::Address(ip));
     }
 
     fn count(&mut self, workload: &Arc<Workload>) {
@@ -513,10 +514,8 @@ impl Store {
         presence.pods = presence.pods.saturating_sub(1);
         if presence.pods == 0 {
             presence.emptied = now;
-            self.due.push_back((
-                now.saturating_add(self.grace_ns),
-                Forget::Workload(Arc::clone(workload)),
-            ));
+            let due = now.saturating_add(self.grace_ns);
+            self.forget_later(due, Forget::Workload(Arc::clone(workload)));
         }
     }
 
