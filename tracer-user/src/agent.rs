@@ -78,6 +78,7 @@ pub enum AgentError {
 /// # Errors
 /// [`AgentError`]; nothing stays attached then.
 pub fn run(config: &Config) -> Result<(), AgentError> {
+    keep_large_blocks_apart();
     // One thread: capabilities belong to threads, and they are dropped before any other begins.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -381,6 +382,20 @@ fn drop_capabilities(tracer: &Tracer) -> Result<(), PrivilegeError> {
         }
     }
     Ok(())
+}
+
+/// Blocks of this size and above get pages of their own, which go back when they are freed.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: libc::c_int = 256 << 10;
+
+/// By itself glibc raises that size up to 32 MiB when it has seen one of that size freed, and keeps
+/// twice as much at the end of each heap: one page of a list from the API, and it would stay.
+fn keep_large_blocks_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two integers; no other thread exists yet. Refused, it changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
+    }
 }
 
 /// Reading the kernel's type information took megabytes that are free now; they go back.

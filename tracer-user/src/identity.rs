@@ -108,12 +108,16 @@ pub async fn start(config: &Config) -> Result<Source, IdentityError> {
         let nobody = identity.refresh(monotonic_now());
         debug_assert!(nobody.is_empty(), "what has just come cannot be gone");
     }
+    identity.count();
     let degraded = status.degraded();
     if degraded.is_empty() {
         let objects: u64 = status.reports().map(|report| report.objects).sum();
         tracing::info!(objects, took = ?begun.elapsed(), "the API told the names");
     } else {
-        tracing::warn!("names are not complete: {}", degraded.join("; "));
+        tracing::warn!(
+            missing = degraded.len(),
+            "measuring begins without all names; /readyz tells which"
+        );
     }
     Ok(Source {
         identity: Box::new(identity),

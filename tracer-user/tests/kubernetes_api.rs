@@ -325,7 +325,7 @@ fn the_api_may_be_away_at_the_start_and_later() {
         "what was known stays"
     );
     let degraded = agent.status.degraded().join("\n");
-    assert!(degraded.contains("as it was last told"), "{degraded}");
+    assert!(degraded.contains("as they were last told"), "{degraded}");
     server.put("pods", pod("b", "late", "n2", "10.0.0.2"));
     server.delete("pods", "a");
 
@@ -362,7 +362,7 @@ fn a_verb_that_is_missing_costs_its_feed_alone_until_it_is_granted() {
         assert_eq!(degraded.len(), 1, "{degraded:?}");
         let sentence = format!(
             "services: the API refuses `{verb}` on services: give the agent's ClusterRole the \
-             verbs list and watch on services; destination_service_name"
+             verbs list and watch on services; until then there is nothing for destination_service_name"
         );
         assert!(degraded[0].starts_with(&sentence), "{degraded:?}");
 
@@ -372,6 +372,32 @@ fn a_verb_that_is_missing_costs_its_feed_alone_until_it_is_granted() {
         });
         agent.until_synced();
         assert_eq!(agent.status.degraded(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_was_known_goes_with_the_right_to_know_and_comes_back_with_it() {
+    for streams in [true, false] {
+        let mut server = Server::new();
+        server.cluster().streams = streams;
+        server.put("services", service("s", "web", "10.96.0.1"));
+        server.up();
+        let mut agent = Agent::new(&server, Watched::Pods);
+        agent.until_synced();
+        assert_eq!(agent.service("10.96.0.1:80"), some("web"));
+
+        server.cluster().forbidden = vec![("watch", "services"), ("list", "services")];
+        server.cut();
+        agent.until("the refusal", |agent| {
+            agent.errors(Feed::Services, Reason::Forbidden) >= 1
+                && agent.service("10.96.0.1:80").is_none()
+        });
+        server.cluster().forbidden.clear();
+        agent.until("the service, once granted", |agent| {
+            agent.service("10.96.0.1:80") == some("web")
+        });
+        agent.until_synced();
+        assert_eq!(agent.restarts(Feed::PeerPods), 0, "the others went on");
     }
 }
 

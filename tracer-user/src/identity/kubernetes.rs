@@ -20,7 +20,7 @@ use super::naming::{self, CgroupName};
 use super::processes::Processes;
 use super::tree::CgroupTree;
 use crate::model::{Identity, Ktime, Workload};
-use facts::{ContainerId, Feed, Uid, Update};
+use facts::{Change, ContainerId, Feed, Uid, Update};
 use hashbrown::HashMap;
 use status::Status;
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +34,8 @@ const MAX_CGROUPS: usize = 32_768;
 /// Changes taken at a time, some microseconds each: a list of a large cluster must not keep the
 /// ring from being drained.
 const BATCH: usize = 4_096;
+/// How long after a list what it took is given back: both threads are through with it then.
+const GIVE_BACK_AFTER_NS: u64 = 2_000_000_000;
 /// How often objects are counted.
 const COUNT_EVERY_NS: u64 = 1_000_000_000;
 /// User id of Istio's sidecars (`ENVOY_USER` in istio, tools/istio-iptables).
@@ -62,6 +64,8 @@ pub struct KubernetesIdentity {
     processes: Processes,
     cgroups: HashMap<u64, Cgroup>,
     counted: Ktime,
+    /// When memory is to be given back.
+    give_back: Option<Ktime>,
     /// Pods that were told by their uid alone, for one line in the log.
     nameless: bool,
     empty: Arc<str>,
@@ -87,6 +91,7 @@ impl KubernetesIdentity {
             processes: Processes::new(options.proc_root.clone(), options.proxy_names.clone()),
             cgroups: HashMap::new(),
             counted: 0,
+            give_back: None,
             nameless: false,
             empty: "".into(),
         }
@@ -96,6 +101,14 @@ impl KubernetesIdentity {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.status.is_settled() && self.updates.is_empty()
+    }
+
+    /// Counts the objects of every feed.
+    pub fn count(&self) {
+        for feed in Feed::ALL {
+            let (objects, refused) = (self.store.objects(feed), self.store.refused(feed));
+            self.status.set_objects(feed, objects, refused);
+        }
     }
 
     fn read(&self, path: &str) -> Cgroup {
@@ -222,15 +235,18 @@ impl Identity for KubernetesIdentity {
             let Ok(update) = self.updates.try_recv() else {
                 break;
             };
+            if update.change == Change::Listed {
+                self.give_back = Some(now.saturating_add(GIVE_BACK_AFTER_NS));
+            }
             self.store.apply(update, now);
+        }
+        if self.give_back.is_some_and(|due| due <= now) {
+            self.give_back = None;
+            crate::agent::give_back_memory();
         }
         if now.saturating_sub(self.counted) >= COUNT_EVERY_NS {
             self.counted = now;
-            for feed in Feed::ALL {
-                let refused = self.store.refused(feed);
-                self.status
-                    .set_objects(feed, self.store.objects(feed), refused);
-            }
+            self.count();
         }
         self.store.expire(now)
     }

@@ -165,6 +165,12 @@ impl Server {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Ends every watch.
+    pub(crate) fn cut(&self) {
+        self.cluster().cuts += 1;
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     /// Ends every watch and forgets the history: whoever goes on from before has to list again.
     pub(crate) fn compact(&self) {
         let mut cluster = self.cluster();

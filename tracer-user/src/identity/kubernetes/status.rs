@@ -155,6 +155,10 @@ impl Status {
             return false;
         }
         status.connected.store(false, Relaxed);
+        if reason == Reason::Forbidden {
+            // What cannot be kept true is forgotten.
+            status.listed.store(false, Relaxed);
+        }
         let mut trouble = status
             .trouble
             .lock()
@@ -218,18 +222,16 @@ impl Status {
             let trouble = status.trouble.lock();
             let trouble = trouble.unwrap_or_else(PoisonError::into_inner).clone();
             let listed = status.listed.load(Relaxed);
-            let state = if listed {
-                "as it was last told"
-            } else {
-                "not known yet"
-            };
             match trouble {
-                Some(trouble) => Some(format!(
-                    "{}: {}; {} {state}",
-                    feed.as_str(),
-                    trouble.sentence,
-                    feed.gives()
-                )),
+                Some(trouble) => {
+                    let state = match trouble.reason {
+                        Reason::Forbidden => "until then there is nothing for",
+                        _ if listed => "as they were last told:",
+                        _ => "not known yet:",
+                    };
+                    let (feed, gives) = (feed.as_str(), feed.gives());
+                    Some(format!("{feed}: {}; {state} {gives}", trouble.sentence))
+                }
                 None if !listed => Some(format!("{}: still being listed", feed.as_str())),
                 None => None,
             }
@@ -261,7 +263,7 @@ mod tests {
         assert_eq!(
             status.degraded(),
             [
-                "node_pods: refused; names of this node's pods and which containers are sidecars not known yet"
+                "node_pods: refused; not known yet: names of this node's pods and which containers are sidecars"
             ]
         );
         assert_eq!(synced(), [false]);

@@ -26,6 +26,9 @@ const PAGE: u32 = 500;
 const HANDOVER: usize = 1_024;
 /// How long after a refusal to ask again: somebody has to change a role first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// How long after the last of many failures to ask again. The pauses begin below a second and double,
+/// with a random part, so that the agents of a cluster do not come all at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Which peers are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,6 +180,8 @@ enum Turn {
     Pages,
     /// The server does not have this version.
     OtherVersion,
+    /// What was known is forgotten: it has to be listed anew.
+    Anew,
 }
 
 impl Outlet {
@@ -199,8 +204,6 @@ impl Outlet {
             Event::InitDone => {
                 self.send(Change::Listed).await?;
                 self.status.list_is_complete(self.feed);
-                // What the list took is free now.
-                crate::agent::give_back_memory();
                 Ok(())
             }
         }
@@ -286,6 +289,7 @@ async fn follow<V: View>(
         let api = Api::<Seen<V>>::all_with(client, &kind);
         match watch(api, config, kinds.len() > 1, &outlet).await {
             Ok(Turn::Pages) => streams = false,
+            Ok(Turn::Anew) => {}
             Ok(Turn::OtherVersion) => {
                 kinds.rotate_left(1);
                 tracing::info!(
@@ -326,7 +330,7 @@ async fn watch<V: View>(
                 if streams && reason == Reason::Refused {
                     return Ok(Turn::Pages);
                 }
-                let usual = backoff.next().unwrap_or(REFUSED_PAUSE);
+                let usual = backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
                 let pause = if versions && reason == Reason::NotFound {
                     // Once around and it has neither: the pause keeps it from spinning.
                     usual
@@ -337,8 +341,10 @@ async fn watch<V: View>(
                     () = tokio::time::sleep(pause) => {}
                     () = outlet.sender.closed() => return Err(Closed),
                 }
-                if versions && reason == Reason::NotFound {
-                    return Ok(Turn::OtherVersion);
+                match reason {
+                    Reason::NotFound if versions => return Ok(Turn::OtherVersion),
+                    Reason::Forbidden => return Ok(Turn::Anew),
+                    _ => {}
                 }
             }
         }
