@@ -67,7 +67,10 @@ const DOCTOR_ABOUT: &str = "\
 Check what this node offers, and what would be lost by what it does not.
 
 Tiny programs and maps are really loaded, and let go at once. Exits with 0 when everything is \
-there, 1 when the agent cannot run, 2 when it runs but something is lost.";
+there, 1 when the agent cannot run, 2 when it runs but something is lost.
+
+Takes the options of `hoptrace agent`. With --identity kubernetes the API is asked whether it \
+answers and what it lets the agent see.";
 
 const CONFIG_ABOUT: &str = "\
 Print the effective configuration and where each value comes from.
@@ -88,6 +91,9 @@ pub struct AgentCommand {
 /// Arguments of `hoptrace doctor`.
 #[derive(Args, Debug)]
 pub struct DoctorCommand {
+    /// The options that the agent is to have: those of its names are looked at too.
+    #[command(flatten)]
+    pub args: AgentArgs,
     /// Print JSON instead of lines
     #[arg(long)]
     pub json: bool,

@@ -1,10 +1,12 @@
 //! `hoptrace doctor`: what this node offers, and what would be lost by what it does not.
 
+mod api;
 mod features;
 mod kernel;
 mod node;
 mod probe;
 
+use crate::config::{Config, IdentitySpec};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -85,10 +87,14 @@ pub struct Report {
     pub checks: Vec<Check>,
 }
 
-/// Looks at this node. Probes load tiny programs and maps and let them go at once.
+/// Looks at this node, and at the API when names are to come from it. Probes load tiny programs and
+/// maps and let them go at once.
 #[must_use]
-pub fn examine() -> Report {
-    let checks = [kernel::checks(), node::checks(), features::checks()].concat();
+pub fn examine(config: &Config) -> Report {
+    let mut checks = [kernel::checks(), node::checks(), features::checks()].concat();
+    if config.identity == IdentitySpec::Kubernetes {
+        checks.extend(api::checks(config));
+    }
     Report::new(checks)
 }
 

@@ -9,14 +9,13 @@ mod tree;
 pub use file::{IdentityError, StaticFile};
 pub use naming::{CgroupName, name_of};
 
-use crate::config::{Config, IdentitySpec, Peers};
+use crate::config::{Config, IdentitySpec};
 use crate::model::{Identity, Ktime, Workload};
 use crate::mounts::{self, MountsError};
 use crate::tracer::monotonic_now;
 use hashbrown::HashMap;
 use kubernetes::KubernetesIdentity;
 use kubernetes::status::Status;
-use kubernetes::watch::Watched;
 use processes::Processes;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -85,11 +84,7 @@ pub async fn start(config: &Config) -> Result<Source, IdentityError> {
     let watch = kubernetes::watch::WatchOptions {
         api: kubernetes::api::config(config.kubeconfig.as_deref()).await?,
         node: kubernetes::api::node_name(config)?,
-        watched: match config.peers {
-            Peers::Pods => Watched::Pods,
-            Peers::EndpointSlices => Watched::Slices,
-            Peers::None => Watched::Nothing,
-        },
+        watched: config.peers.into(),
         refused_pause: None,
     };
     let status = Arc::new(Status::default());

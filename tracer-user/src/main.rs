@@ -28,7 +28,8 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
         Command::Agent(agent) => run_agent(agent.args, matches),
         Command::Config(args) => print_config(args, matches),
         Command::Doctor(asked) => {
-            let report = doctor::examine();
+            let Resolved { config, .. } = Config::resolve(asked.args, matches)?;
+            let report = doctor::examine(&config);
             print(&if asked.json {
                 report.to_json()
             } else {

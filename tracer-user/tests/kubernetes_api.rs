@@ -8,6 +8,7 @@
 mod kube_api;
 
 use std::net::IpAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -216,8 +217,9 @@ fn everything_is_named_from_lists_that_are_streamed_and_from_pages() {
         if streams {
             assert_eq!(pages("limit="), 0, "nothing was listed");
         } else {
-            // One for the node's pods and the services each, three for the peers.
-            assert_eq!(pages("limit=500"), 5, "{requests:?}");
+            // One for the services, three for the peers; those of the node come out of a cache.
+            assert_eq!(pages("limit=500"), 4, "{requests:?}");
+            assert_eq!(pages("resourceVersion=0&resourceVersionMatch"), 1);
             assert_eq!(pages("continue="), 2);
             assert_eq!(
                 agent.errors(Feed::PeerPods, Reason::Refused),
@@ -462,4 +464,111 @@ fn the_watches_end_with_their_agent() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(server.watches(), 0);
+}
+
+/// Runs `hoptrace` and returns what it wrote, to either side.
+fn hoptrace(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hoptrace"));
+    command.args(args);
+    for variable in ["NODE_NAME", "KUBERNETES_SERVICE_HOST"] {
+        command.env_remove(variable);
+    }
+    let done = command.output().unwrap();
+    String::from_utf8([done.stdout, done.stderr].concat()).unwrap()
+}
+
+#[test]
+fn the_doctor_asks_what_the_api_allows() {
+    let mut server = Server::new();
+    server.put("pods", pod("local", "web", NODE, "10.0.0.1"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kubeconfig");
+    std::fs::write(&file, server.kubeconfig()).unwrap();
+    let doctor = |more: &[&str]| {
+        let file = file.to_str().unwrap();
+        let args = ["doctor", "--identity=kubernetes", "--kubeconfig", file];
+        hoptrace(&[&args, more].concat())
+    };
+    let check = |text: &str, status: &str, name: &str, found: &str| {
+        let mut lines = text.lines();
+        let is = |line: &&str| {
+            let rest = line.strip_prefix(status).map(str::trim_start);
+            let rest = rest.and_then(|rest| rest.strip_prefix(name));
+            rest.is_some_and(|rest| rest.trim_start().starts_with(found))
+        };
+        assert!(
+            lines.any(|line| is(&line)),
+            "{status} {name} {found} in\n{text}"
+        );
+    };
+    let away = doctor(&["--node-name", NODE]);
+    check(&away, "degraded", "Kubernetes API", "");
+    assert!(away.contains("refused"), "{away}");
+
+    server.up();
+    let whole = doctor(&["--node-name", NODE]);
+    check(
+        &whole,
+        "ok",
+        "Kubernetes API",
+        "v1.33.0 at http://127.0.0.1:",
+    );
+    for (name, found) in [
+        ("node_pods", "pods list, watch"),
+        ("peer_pods", "pods list, watch"),
+        ("services", "services list, watch"),
+        ("name of this node", NODE),
+    ] {
+        check(&whole, "ok", name, found);
+    }
+    server.cluster().forbidden = vec![("watch", "endpointslices"), ("list", "nodes")];
+    let less = doctor(&["--node-name=n9", "--peers=endpointslices"]);
+    let slices = "endpointslices.discovery.k8s.io may not watch; lost: names of endpoints";
+    check(&less, "degraded", "endpointslices", slices);
+    check(&less, "degraded", "nodes", "nodes may not list; lost: ");
+    check(
+        &less,
+        "degraded",
+        "name of this node",
+        "n9, where the API knows no pod",
+    );
+    check(
+        &doctor(&[]),
+        "missing",
+        "name of this node",
+        "not given; lost: everything",
+    );
+    assert!(
+        !hoptrace(&["doctor"]).contains("Kubernetes"),
+        "not asked for"
+    );
+}
+
+#[test]
+fn what_the_agent_needs_to_know_is_one_clear_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::new();
+    let good = directory.path().join("good");
+    std::fs::write(&good, server.kubeconfig()).unwrap();
+    let bad = directory.path().join("bad");
+    std::fs::write(&bad, "clusters: 5").unwrap();
+    let agent = |args: &[&str]| hoptrace(&[&["agent", "--identity=kubernetes"], args].concat());
+    let words = agent(&["--node-name=n1"]);
+    assert!(
+        words.contains("run as a pod of the cluster, or give --kubeconfig"),
+        "{words}"
+    );
+    let words = agent(&["--kubeconfig", good.to_str().unwrap()]);
+    assert!(
+        words.contains("give --node-name, or set NODE_NAME"),
+        "{words}"
+    );
+    let words = agent(&["--node-name=n1", "--kubeconfig", bad.to_str().unwrap()]);
+    let sentence = format!("cannot use the kubeconfig {}", bad.display());
+    assert!(words.contains(&sentence), "{words}");
+    let words = agent(&["--node-name=n1", "--kubeconfig=/not/there"]);
+    assert!(
+        words.contains("cannot use the kubeconfig /not/there"),
+        "{words}"
+    );
 }

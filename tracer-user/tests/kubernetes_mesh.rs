@@ -68,14 +68,7 @@ fn cluster(lab: &Lab) -> Server {
 /// Starts the agent with the API as the only source of names and of what is a sidecar.
 fn agent(lab: &Lab, server: &Server) -> AgentProcess {
     let kubeconfig = lab.state().dir.join("kubeconfig");
-    let file = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", server.address)}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    });
-    // JSON is YAML.
-    std::fs::write(&kubeconfig, file.to_string()).unwrap();
+    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
     let mut options = lab.agent_options(env!("CARGO_BIN_EXE_hoptrace"), free_port().unwrap());
     options.identity = "kubernetes".to_owned();
     let args = [

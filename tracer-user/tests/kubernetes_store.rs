@@ -343,8 +343,10 @@ fn a_pod_that_gets_its_node_moves_between_the_feeds() {
     );
     history.peer(pod("b", "web", "10.0.0.8", 1));
     history.put(Feed::NodePods, pod("b", "web", "10.0.0.8", 1));
-    // The other feed tells later that it is none of its own.
+    // The other feed tells later what it was, and that it is none of its own.
+    history.peer(pod("b", "web", "10.0.0.9", 1));
     history.delete(Feed::PeerPods, "b");
+    assert_eq!(history.now("10.0.0.9"), None);
     assert_eq!(history.uid("b"), some("web"));
     assert_eq!(history.now("10.0.0.8"), some("web"));
 }

@@ -124,6 +124,18 @@ impl Server {
         Arc::strong_count(&self.cluster().open) - 1
     }
 
+    /// The text of a kubeconfig that leads here.
+    pub(crate) fn kubeconfig(&self) -> String {
+        let file = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        });
+        // JSON is YAML.
+        file.to_string()
+    }
+
     /// The cluster.
     pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap()
@@ -205,11 +217,32 @@ async fn answer(
     State(shared): State<Shared>,
     Query(parameters): Query<Parameters>,
     uri: Uri,
+    body: Bytes,
 ) -> Response<Body> {
     let mut cluster = shared.cluster.lock().unwrap();
     cluster.requests.push(uri.to_string());
     let parts: Vec<_> = uri.path().trim_matches('/').split('/').collect();
     let (version, plural) = match parts.as_slice() {
+        ["version"] => {
+            let version = json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0",
+                "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "",
+                "compiler": "", "platform": ""});
+            return Response::new(Body::from(version.to_string()));
+        }
+        [
+            "apis",
+            "authorization.k8s.io",
+            "v1",
+            "selfsubjectaccessreviews",
+        ] => {
+            let mut review: Value = serde_json::from_slice(&body).unwrap();
+            let asked = &review["spec"]["resourceAttributes"];
+            let (verb, resource) = (asked["verb"].as_str(), asked["resource"].as_str());
+            let mut refused = cluster.forbidden.iter();
+            let refused = refused.any(|pair| (Some(pair.0), Some(pair.1)) == (verb, resource));
+            review["status"] = json!({"allowed": !refused});
+            return Response::new(Body::from(review.to_string()));
+        }
         ["api", version, plural] => (*version, *plural),
         ["apis", "discovery.k8s.io", version, plural] => (*version, *plural),
         _ => return refuse(404, "NotFound", "the server has no such path"),

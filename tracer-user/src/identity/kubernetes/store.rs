@@ -313,6 +313,15 @@ impl Store {
 
     fn put_pod(&mut self, feed: Feed, epoch: u32, pod: Pod, now: Ktime) {
         let local = feed == Feed::NodePods;
+        // A pod stays on its node: this is an older state of it, which the other feed told later.
+        if !local
+            && self
+                .pods
+                .get(&pod.uid)
+                .is_some_and(|pod| pod.local.is_some())
+        {
+            return;
+        }
         // Of a peer that is not placed yet, or is over, nothing will be asked.
         if !local && (pod.ended || (pod.ips.is_empty() && pod.node_ips.is_empty())) {
             self.delete(feed, pod.uid, now);

@@ -6,6 +6,7 @@
 use super::facts::{Change, Feed, Update};
 use super::objects::{NodeView, PodView, Seen, ServiceView, SliceView, View};
 use super::status::{Reason, Status};
+use crate::config::Peers;
 use crate::privilege;
 use futures_util::{StreamExt, pin_mut};
 use kube::client::ClientBuilder;
@@ -50,6 +51,16 @@ impl Watched {
             Self::Pods => &[Feed::NodePods, Feed::PeerPods, Feed::Services],
             Self::Slices => &[Feed::NodePods, Feed::Slices, Feed::Services, Feed::Nodes],
             Self::Nothing => &[Feed::NodePods],
+        }
+    }
+}
+
+impl From<Peers> for Watched {
+    fn from(peers: Peers) -> Self {
+        match peers {
+            Peers::Pods => Self::Pods,
+            Peers::EndpointSlices => Self::Slices,
+            Peers::None => Self::Nothing,
         }
     }
 }
@@ -261,6 +272,9 @@ async fn follow<V: View>(
 ) {
     // The first kind is the one that is asked for.
     let mut streams = true;
+    // The API has the pods of a node at hand, in a cache that knows no pages. In its database it
+    // would have to look at every pod of the cluster.
+    let few = outlet.feed == Feed::NodePods;
     loop {
         let kind = kinds.first().cloned();
         let Some(kind) = kind else { return };
@@ -278,7 +292,12 @@ async fn follow<V: View>(
         };
         let config = watcher::Config {
             field_selector: fields.clone(),
-            page_size: Some(PAGE),
+            page_size: (!few).then_some(PAGE),
+            list_semantic: if few {
+                watcher::ListSemantic::Any
+            } else {
+                watcher::ListSemantic::MostRecent
+            },
             initial_list_strategy: if streams {
                 watcher::InitialListStrategy::StreamingList
             } else {
