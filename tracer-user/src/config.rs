@@ -98,7 +98,7 @@ impl Default for Config {
             peers: Peers::Pods,
             proxy_containers: Names::sidecars(),
             buckets: Buckets::default(),
-            labels: LabelSet::all(),
+            labels: LabelSet::usual(),
             response_code: ResponseCode::Class,
             max_series: options::DEFAULT_MAX_SERIES,
             series_ttl: Interval::from_secs(3600),

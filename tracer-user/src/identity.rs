@@ -164,10 +164,7 @@ impl NodeIdentity {
 
     /// What the path of a cgroup tells, `None` when it names nobody.
     fn by_path(&self, path: &str) -> Option<Workload> {
-        let outside = |name: String| Workload {
-            name: name.into(),
-            namespace: Arc::clone(&self.no_namespace),
-        };
+        let outside = |name: String| Workload::new(name.into(), Arc::clone(&self.no_namespace));
         self.file.by_path(path).or_else(|| match name_of(path) {
             CgroupName::Unit(name) | CgroupName::Container(name) => Some(outside(name)),
             CgroupName::Pod { uid } => {
@@ -179,10 +176,7 @@ impl NodeIdentity {
 
     fn by_process(&mut self, tgid: u32) -> Option<Workload> {
         let name = self.processes.name(tgid, Instant::now())?;
-        Some(Workload {
-            name,
-            namespace: Arc::clone(&self.no_namespace),
-        })
+        Some(Workload::new(name, Arc::clone(&self.no_namespace)))
     }
 }
 

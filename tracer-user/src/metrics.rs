@@ -10,7 +10,7 @@ mod series;
 pub use label_set::{LabelSet, ResponseCode};
 
 use crate::identity::kubernetes::status::{FeedReport, Reason};
-use crate::model::{Fate, Method, RequestTimes, Workload};
+use crate::model::{Fate, Gone, Method, RequestTimes};
 use names::Family;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -216,7 +216,7 @@ impl Metrics {
     }
 
     /// Forgets every label set of a workload that is gone.
-    pub fn forget(&mut self, gone: &Workload) {
+    pub fn forget(&mut self, gone: &Gone) {
         self.requests.forget(gone);
     }
 

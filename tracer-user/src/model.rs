@@ -103,17 +103,58 @@ pub struct Workload {
     pub name: Arc<str>,
     /// Namespace; empty outside Kubernetes.
     pub namespace: Arc<str>,
+    /// Which application and version Istio takes it for; `None` when no pod's labels tell.
+    pub canonical: Option<Arc<Canonical>>,
+}
+
+/// Istio's canonical service and revision: what belongs together over several workloads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Canonical {
+    /// Application.
+    pub service: Arc<str>,
+    /// Version.
+    pub revision: Arc<str>,
 }
 
 impl Workload {
+    /// A workload without labels.
+    #[must_use]
+    pub const fn new(name: Arc<str>, namespace: Arc<str>) -> Self {
+        Self {
+            name,
+            namespace,
+            canonical: None,
+        }
+    }
+
     /// What Istio writes when it cannot tell.
     #[must_use]
     pub fn unknown() -> Self {
-        Self {
-            name: "unknown".into(),
-            namespace: "unknown".into(),
-        }
+        Self::new("unknown".into(), "unknown".into())
     }
+
+    /// Canonical service; the workload's name when no label tells.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        let canonical = self.canonical.as_ref();
+        canonical.map_or(&self.name, |canonical| &canonical.service)
+    }
+
+    /// Canonical revision.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        let canonical = self.canonical.as_ref();
+        canonical.map_or("unknown", |canonical| &canonical.revision)
+    }
+}
+
+/// A workload that has had no pod for some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Which.
+    pub workload: Arc<Workload>,
+    /// Whether no other revision of it is left under this name.
+    pub last: bool,
 }
 
 /// Who a socket belongs to. Kubernetes, a static file or bare cgroup paths stand behind it.
@@ -129,7 +170,7 @@ pub trait Identity: Send {
     fn is_proxy(&mut self, cgroup_id: u64, tgid: u32) -> Option<bool>;
     /// Takes what became known since, at `now`; returns workloads whose last pod has been gone for
     /// long enough that nothing will be told of it any more.
-    fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+    fn refresh(&mut self, now: Ktime) -> Vec<Gone> {
         let _no_news = now;
         Vec::new()
     }

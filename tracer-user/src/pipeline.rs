@@ -1,13 +1,11 @@
 //! The pure stages in a row: raw records in, requests and fates out.
 
-use std::sync::Arc;
-
 use hashbrown::HashSet;
 
 use crate::attribute::Attribute;
 use crate::decode::{DecodeError, Decoded, Exchange, RequestHead, decode};
 use crate::join::{Chain, Join, JoinConfig, Sink};
-use crate::model::{Fate, Identity, Ktime, Method, RequestTimes, Workload};
+use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::roles::{Role, Roles};
 use crate::sockets::Sockets;
 
@@ -97,7 +95,7 @@ impl Pipeline {
     }
 
     /// Takes what became known of names at `now`; returns workloads that are gone.
-    pub fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+    pub fn refresh(&mut self, now: Ktime) -> Vec<Gone> {
         self.identity.refresh(now)
     }
 

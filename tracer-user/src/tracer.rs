@@ -2,7 +2,6 @@
 //! beyond the ring. The agent drives it; so do the tests.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use aya::maps::{MapData, RingBuf};
 
@@ -10,7 +9,7 @@ use crate::books::Books;
 use crate::decode::DecodeError;
 use crate::join::{Chain, JoinConfig};
 use crate::load::{Hooks, LoadError, LoadOptions};
-use crate::model::{Fate, Identity, Ktime, Method, RequestTimes, Workload};
+use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::pipeline::{Output, Pipeline};
 use crate::ring;
 
@@ -96,7 +95,7 @@ impl Tracer {
     }
 
     /// Takes what became known of names at `now`; returns workloads that are gone.
-    pub fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+    pub fn refresh(&mut self, now: Ktime) -> Vec<Gone> {
         self.pipeline.refresh(now)
     }
 

@@ -48,7 +48,7 @@ const FAMILIES: [Family; 15] = [
 fn exposition() -> String {
     let mut metrics = Metrics::new(&MetricsConfig {
         buckets: vec![1.0],
-        labels: LabelSet::all(),
+        labels: LabelSet::usual(),
         response_code: ResponseCode::Class,
         max_series: 1,
     })

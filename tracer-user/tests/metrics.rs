@@ -3,28 +3,26 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracer_user::metrics::names::CommonLabel;
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
-    Fate, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels, RequestTimes,
-    Workload,
+    Canonical, Fate, Gone, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels,
+    RequestTimes, Workload,
 };
 
 fn config() -> MetricsConfig {
     MetricsConfig {
         buckets: vec![1e-5, 1e-3, 1e-1],
-        labels: LabelSet::all(),
+        labels: LabelSet::usual(),
         response_code: ResponseCode::Class,
         max_series: 2000,
     }
 }
 
 fn workload(name: &str) -> Workload {
-    Workload {
-        name: name.into(),
-        namespace: "shop".into(),
-    }
+    Workload::new(name.into(), "shop".into())
 }
 
 fn request(source: &str, code: u16) -> RequestTimes {
@@ -342,4 +340,80 @@ fn observe_cost() {
 fn metrics_can_be_shared_behind_a_lock() {
     fn shared<T: Send + Sync>(_value: T) {}
     shared(std::sync::Mutex::new(Metrics::new(&config()).unwrap()));
+}
+
+/// A request from a version of a workload.
+fn from(source: &str, revision: &str) -> RequestTimes {
+    let mut times = request(source, 200);
+    times.labels.source.canonical = Some(Arc::new(Canonical {
+        service: "shop-front".into(),
+        revision: revision.into(),
+    }));
+    times
+}
+
+fn gone(source: &str, revision: &str, last: bool) -> Gone {
+    let workload = Arc::new(from(source, revision).labels.source);
+    Gone { workload, last }
+}
+
+#[test]
+fn canonical_labels_are_there_when_they_are_asked_for() {
+    let mut usual = Metrics::new(&config()).unwrap();
+    usual.observe(&from("front", "v1"));
+    assert!(!usual.encode().contains("canonical"));
+    let mut all = Metrics::new(&MetricsConfig {
+        labels: LabelSet::all(),
+        ..config()
+    })
+    .unwrap();
+    all.observe(&from("front", "v1"));
+    all.observe(&from("front", "v2"));
+    assert_eq!(all.label_sets(), 2);
+    let text = all.encode();
+    for part in [
+        "source_canonical_service=\"shop-front\"",
+        "source_canonical_revision=\"v1\"",
+        "source_canonical_revision=\"v2\"",
+        // No labels of a pod told these.
+        "destination_canonical_service=\"orders\"",
+        "destination_canonical_revision=\"unknown\"",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn label_sets_end_with_the_last_pod_that_is_counted_in_them() {
+    for labels in [LabelSet::usual(), LabelSet::all()] {
+        let shown = labels == LabelSet::all();
+        let mut metrics = Metrics::new(&MetricsConfig { labels, ..config() }).unwrap();
+        for times in [
+            from("front", "v1"),
+            from("front", "v2"),
+            from("other", "v1"),
+        ] {
+            metrics.observe(&times);
+        }
+        let all = if shown { 3 } else { 2 };
+        assert_eq!(metrics.label_sets(), all);
+        metrics.forget(&gone("front", "v9", false));
+        assert_eq!(metrics.label_sets(), all, "never seen");
+        // A version goes: its series do where they are its own.
+        metrics.forget(&gone("front", "v1", false));
+        assert_eq!(metrics.label_sets(), 2);
+        assert!(metrics.encode().contains("source_workload=\"front\""));
+        metrics.forget(&gone("front", "v2", true));
+        assert_eq!(metrics.label_sets(), 1);
+        let text = metrics.encode();
+        assert!(!text.contains("source_workload=\"front\""), "{text}");
+        assert!(text.contains("source_workload=\"other\""), "{text}");
+        // As a destination it counts likewise.
+        let workload = Arc::new(request("x", 200).labels.destination);
+        metrics.forget(&Gone {
+            workload,
+            last: true,
+        });
+        assert_eq!(metrics.label_sets(), 0);
+    }
 }

@@ -137,7 +137,8 @@ pub struct Options {
     )]
     pub buckets: Option<Buckets>,
 
-    /// Common labels to export, separated by commas; the others are left out [default: all]
+    /// Common labels to export, separated by commas; the others are left out
+    /// [default: all but the canonical ones]
     #[arg(
         long,
         value_name = "LABELS",

@@ -223,10 +223,7 @@ impl StaticFile {
     }
 
     fn add_workload(&mut self, entry: WorkloadEntry) {
-        let workload = Workload {
-            name: entry.name.into_inner().into(),
-            namespace: entry.namespace.into(),
-        };
+        let workload = Workload::new(entry.name.into_inner().into(), entry.namespace.into());
         let own = || workload.clone();
         self.pods
             .extend(entry.pod_uids.into_iter().map(|uid| (uid.0, own())));

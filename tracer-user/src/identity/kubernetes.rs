@@ -19,7 +19,7 @@ use super::IdentityOptions;
 use super::naming::{self, CgroupName};
 use super::processes::Processes;
 use super::tree::CgroupTree;
-use crate::model::{Identity, Ktime, Workload};
+use crate::model::{Gone, Identity, Ktime, Workload};
 use facts::{Change, ContainerId, Feed, Uid, Update};
 use hashbrown::HashMap;
 use status::Status;
@@ -112,10 +112,7 @@ impl KubernetesIdentity {
     }
 
     fn read(&self, path: &str) -> Cgroup {
-        let outside = |name: String| Workload {
-            name: name.into(),
-            namespace: Arc::clone(&self.empty),
-        };
+        let outside = |name: String| Workload::new(name.into(), Arc::clone(&self.empty));
         let mut uids: Vec<_> = naming::pod_uids(path).map(|uid| Uid::new(&uid)).collect();
         uids.dedup();
         let containers: Vec<_> = naming::container_ids(path)
@@ -153,10 +150,7 @@ impl KubernetesIdentity {
 
     fn by_process(&mut self, tgid: u32) -> Option<Workload> {
         let name = self.processes.name(tgid, Instant::now())?;
-        Some(Workload {
-            name,
-            namespace: Arc::clone(&self.empty),
-        })
+        Some(Workload::new(name, Arc::clone(&self.empty)))
     }
 }
 
@@ -229,7 +223,7 @@ impl Identity for KubernetesIdentity {
         }
     }
 
-    fn refresh(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+    fn refresh(&mut self, now: Ktime) -> Vec<Gone> {
         for _ in 0..BATCH {
             // Empty, or the watches have ended; either way there is no more.
             let Ok(update) = self.updates.try_recv() else {

@@ -1,15 +1,16 @@
 //! Which common labels are exported, and the projection of a request onto them.
 
 use super::names::{CommonLabel, OTHER, SECURITY_POLICIES, UNKNOWN_CODE};
-use crate::model::{Protocol, RequestLabels, Workload};
+use crate::model::{Canonical, Protocol, RequestLabels, Workload};
 use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The common labels that are exported; a label left out does not appear at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct LabelSet(u8);
+pub struct LabelSet(u16);
 
 /// A label name that does not exist.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,22 @@ impl LabelSet {
     #[must_use]
     pub fn all() -> Self {
         Self::of(CommonLabel::ALL)
+    }
+
+    /// The labels that are exported when nothing is said: all but the canonical ones, which multiply
+    /// the label sets by the versions that run side by side.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::of(
+            CommonLabel::ALL
+                .into_iter()
+                .filter(|label| !label.is_canonical()),
+        )
+    }
+
+    /// Whether versions of a workload are told apart.
+    pub(super) fn tells_revisions(self) -> bool {
+        self.iter().any(CommonLabel::is_canonical)
     }
 
     /// Only these labels.
@@ -67,7 +84,7 @@ impl LabelSet {
 }
 
 /// Place of a label in the set.
-fn bit(label: CommonLabel) -> u8 {
+fn bit(label: CommonLabel) -> u16 {
     1 << label as u8
 }
 
@@ -137,7 +154,7 @@ impl<'a> Projection<'a> {
     }
 
     /// The values of the exported labels that text comparison is needed for.
-    fn texts(&self) -> [(CommonLabel, &'a str); 5] {
+    fn texts(&self) -> [(CommonLabel, &'a str); 9] {
         let labels = self.labels;
         [
             (CommonLabel::SourceWorkload, &*labels.source.name),
@@ -151,6 +168,19 @@ impl<'a> Projection<'a> {
                 &*labels.destination.namespace,
             ),
             (CommonLabel::DestinationServiceName, &*labels.service),
+            (CommonLabel::SourceCanonicalService, labels.source.service()),
+            (
+                CommonLabel::SourceCanonicalRevision,
+                labels.source.revision(),
+            ),
+            (
+                CommonLabel::DestinationCanonicalService,
+                labels.destination.service(),
+            ),
+            (
+                CommonLabel::DestinationCanonicalRevision,
+                labels.destination.revision(),
+            ),
         ]
     }
 
@@ -192,9 +222,13 @@ impl<'a> Projection<'a> {
 
     /// The same request with its workloads hidden.
     pub(super) fn overflow_labels(&self) -> RequestLabels {
+        let canonical = Canonical {
+            service: OTHER.into(),
+            revision: OTHER.into(),
+        };
         let other = Workload {
-            name: OTHER.into(),
-            namespace: OTHER.into(),
+            canonical: Some(Arc::new(canonical)),
+            ..Workload::new(OTHER.into(), OTHER.into())
         };
         RequestLabels {
             source: other.clone(),
@@ -218,6 +252,10 @@ impl<'a> Projection<'a> {
             CommonLabel::DestinationWorkload => labels.destination.name.to_string(),
             CommonLabel::DestinationWorkloadNamespace => labels.destination.namespace.to_string(),
             CommonLabel::DestinationServiceName => labels.service.to_string(),
+            CommonLabel::SourceCanonicalService => labels.source.service().to_owned(),
+            CommonLabel::SourceCanonicalRevision => labels.source.revision().to_owned(),
+            CommonLabel::DestinationCanonicalService => labels.destination.service().to_owned(),
+            CommonLabel::DestinationCanonicalRevision => labels.destination.revision().to_owned(),
             CommonLabel::RequestProtocol => labels.protocol.as_str().to_owned(),
             CommonLabel::ResponseCode => match (self.code, self.shown) {
                 (0, _) => UNKNOWN_CODE.to_owned(),

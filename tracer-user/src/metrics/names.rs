@@ -132,11 +132,19 @@ pub enum CommonLabel {
     ResponseCode,
     /// `mutual_tls` or `none`.
     ConnectionSecurityPolicy,
+    /// Istio's canonical service of the client.
+    SourceCanonicalService,
+    /// Its version.
+    SourceCanonicalRevision,
+    /// Istio's canonical service of the server.
+    DestinationCanonicalService,
+    /// Its version.
+    DestinationCanonicalRevision,
 }
 
 impl CommonLabel {
     /// Every common label in the order of exposition.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::SourceWorkload,
         Self::SourceWorkloadNamespace,
         Self::DestinationWorkload,
@@ -145,7 +153,23 @@ impl CommonLabel {
         Self::RequestProtocol,
         Self::ResponseCode,
         Self::ConnectionSecurityPolicy,
+        Self::SourceCanonicalService,
+        Self::SourceCanonicalRevision,
+        Self::DestinationCanonicalService,
+        Self::DestinationCanonicalRevision,
     ];
+
+    /// Whether it is one of Istio's canonical labels, which are exported on demand.
+    #[must_use]
+    pub const fn is_canonical(self) -> bool {
+        matches!(
+            self,
+            Self::SourceCanonicalService
+                | Self::SourceCanonicalRevision
+                | Self::DestinationCanonicalService
+                | Self::DestinationCanonicalRevision
+        )
+    }
 
     /// Name of the label.
     #[must_use]
@@ -159,6 +183,10 @@ impl CommonLabel {
             Self::RequestProtocol => "request_protocol",
             Self::ResponseCode => "response_code",
             Self::ConnectionSecurityPolicy => "connection_security_policy",
+            Self::SourceCanonicalService => "source_canonical_service",
+            Self::SourceCanonicalRevision => "source_canonical_revision",
+            Self::DestinationCanonicalService => "destination_canonical_service",
+            Self::DestinationCanonicalRevision => "destination_canonical_revision",
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::label_set::{LabelSet, Projection, ResponseCode};
 use super::names;
-use crate::model::{Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes, Workload};
+use crate::model::{
+    Gone, Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes, Workload,
+};
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use prometheus::local::LocalHistogram;
@@ -241,10 +243,16 @@ impl Table {
     }
 
     /// Forgets the label sets of a workload, on whichever side it stands.
-    pub(super) fn forget(&mut self, gone: &Workload) {
-        let of = |series: &mut Box<Series>| {
-            series.labels.source == *gone || series.labels.destination == *gone
+    pub(super) fn forget(&mut self, gone: &Gone) {
+        let revisions = self.set.tells_revisions();
+        let of = |found: &Workload| {
+            let Gone { workload, last } = gone;
+            let same = found.name == workload.name && found.namespace == workload.namespace;
+            // Where revisions are not shown, those that are left are counted in the same series.
+            same && (*last || revisions && found.canonical == workload.canonical)
         };
+        let of =
+            |series: &mut Box<Series>| of(&series.labels.source) || of(&series.labels.destination);
         for series in self.series.extract_if(of) {
             series.remove(&self.families);
         }

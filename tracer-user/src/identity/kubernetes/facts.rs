@@ -129,6 +129,10 @@ pub struct Pod {
     pub namespace: String,
     /// Workload, by the owner chain.
     pub workload: String,
+    /// Canonical service, by its labels.
+    pub service: String,
+    /// Canonical revision, by its labels.
+    pub revision: String,
     /// Addresses of its own; none of a host-network pod.
     pub ips: Vec<IpAddr>,
     /// Node it runs on.

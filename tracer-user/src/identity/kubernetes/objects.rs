@@ -287,14 +287,20 @@ impl<const NODE: bool> View for PodView<NODE> {
             spec,
             status,
         } = self;
+        let workload = metadata.workload();
+        let label = |name: &str| metadata.label(name);
+        let service = workload::canonical_service(label, &workload).to_owned();
+        let revision = workload::canonical_revision(label).to_owned();
         let pod = Pod {
             uid: metadata.uid(),
+            service,
+            revision,
             alias: metadata
                 .annotations
                 .config_hash
                 .as_deref()
                 .and_then(Uid::hex),
-            workload: metadata.workload(),
+            workload,
             namespace: std::mem::take(&mut metadata.namespace),
             ips: if spec.host_network {
                 Vec::new()

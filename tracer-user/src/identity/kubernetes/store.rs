@@ -7,7 +7,7 @@ use super::addresses::{self, Addresses, Claim};
 use super::facts::{Change, Container, ContainerId, Feed, Object, Pod, Slice, Uid, Update};
 use super::nodes::Nodes;
 use super::services::Services;
-use crate::model::{Ktime, Workload};
+use crate::model::{Canonical, Gone, Ktime, Workload};
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Forgets what is due at `now`, and hands out the workloads without a pod for the grace time.
-    pub fn expire(&mut self, now: Ktime) -> Vec<Arc<Workload>> {
+    pub fn expire(&mut self, now: Ktime) -> Vec<Gone> {
         let mut gone = Vec::new();
         while let Some(first) = self.due.first_entry().filter(|first| *first.key() <= now) {
             for forget in first.remove() {
@@ -150,13 +150,20 @@ impl Store {
     }
 
     /// The workload, when it still has no pod and has had none for long enough.
-    fn end(&mut self, workload: Arc<Workload>, now: Ktime) -> Option<Arc<Workload>> {
+    fn end(&mut self, workload: Arc<Workload>, now: Ktime) -> Option<Gone> {
         let presence = self.workloads.get(&workload)?;
-        let over = presence.pods == 0 && presence.emptied.saturating_add(self.grace_ns) <= now;
-        over.then(|| {
-            self.workloads.remove(&workload);
-            workload
-        })
+        if presence.pods > 0 || presence.emptied.saturating_add(self.grace_ns) > now {
+            return None;
+        }
+        self.workloads.remove(&workload);
+        // One that never had a pod alive is there as well, and nothing was told of it.
+        let mut others = self.workloads.iter();
+        let last = !others.any(|(other, presence)| {
+            (presence.pods > 0 || presence.emptied > 0)
+                && other.name == workload.name
+                && other.namespace == workload.namespace
+        });
+        Some(Gone { workload, last })
     }
 
     fn forget_later(&mut self, due: Ktime, forget: Forget) {
@@ -185,10 +192,7 @@ impl Store {
     pub fn by_ip(&self, ip: IpAddr, at: Ktime) -> Option<Workload> {
         let ip = ip.to_canonical();
         if let Some(node) = self.nodes.name(ip) {
-            return Some(Workload {
-                name: Arc::clone(node),
-                namespace: "".into(),
-            });
+            return Some(Workload::new(Arc::clone(node), "".into()));
         }
         let claim = self.addresses.owner(ip, at)?;
         if let Some(pod) = self.pods.get(&claim.uid) {
@@ -327,7 +331,8 @@ impl Store {
             self.delete(feed, pod.uid, now);
             return;
         }
-        let workload = self.workload(&pod.workload, &pod.namespace);
+        let canonical = Some((pod.service.as_str(), pod.revision.as_str()));
+        let workload = self.workload(&pod.workload, &pod.namespace, canonical);
         let labels = self.labels(&pod.labels);
         let mut ips = [None; 2];
         if !pod.ended {
@@ -464,7 +469,7 @@ impl Store {
             let (Some(uid), Some(name)) = (endpoint.pod, &endpoint.workload) else {
                 continue;
             };
-            let workload = self.workload(name, &slice.namespace);
+            let workload = self.workload(name, &slice.namespace, None);
             for ip in &endpoint.ips {
                 claims.push((ip.to_canonical(), uid, Arc::clone(&workload)));
             }
@@ -529,10 +534,20 @@ impl Store {
     }
 
     /// The shared form of a workload.
-    fn workload(&mut self, name: &str, namespace: &str) -> Arc<Workload> {
+    fn workload(
+        &mut self,
+        name: &str,
+        namespace: &str,
+        canonical: Option<(&str, &str)>,
+    ) -> Arc<Workload> {
+        let mut shared = |shown| text(&mut self.texts, shown);
+        let canonical = canonical.map(|(service, revision)| Canonical {
+            service: shared(service),
+            revision: shared(revision),
+        });
         let workload = Workload {
-            name: text(&mut self.texts, name),
-            namespace: text(&mut self.texts, namespace),
+            canonical: canonical.map(Arc::new),
+            ..Workload::new(shared(name), shared(namespace))
         };
         if let Some((found, _)) = self.workloads.get_key_value(&workload) {
             return Arc::clone(found);

@@ -46,6 +46,36 @@ impl<'a> Lineage<'a> {
     }
 }
 
+/// Canonical service: what Istio calls an application in its telemetry
+/// (istio, pkg/model/proxy.go and the injector's `service.istio.io/canonical-name`).
+pub(super) fn canonical_service<'a>(
+    label: impl Fn(&'static str) -> Option<&'a str>,
+    workload: &'a str,
+) -> &'a str {
+    let names = [
+        "service.istio.io/canonical-name",
+        "app.kubernetes.io/name",
+        "app",
+    ];
+    names
+        .iter()
+        .find_map(|name| some(label(name)))
+        .unwrap_or(workload)
+}
+
+/// Canonical revision: the version of the application, `latest` when nothing tells.
+pub(super) fn canonical_revision<'a>(label: impl Fn(&'static str) -> Option<&'a str>) -> &'a str {
+    let names = [
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ];
+    names
+        .iter()
+        .find_map(|name| some(label(name)))
+        .unwrap_or("latest")
+}
+
 /// The workload that a pod's name tells, where there is nothing but the name (EndpointSlices).
 ///
 /// Controllers append `-` and five random characters, ReplicaSets of a Deployment have the hash of
@@ -195,5 +225,30 @@ mod tests {
         for (pod, expected) in cases {
             assert_eq!(from_pod_name(pod), expected, "{pod}");
         }
+    }
+
+    #[test]
+    fn canonical_names_follow_istios_order() {
+        let labels = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| {
+                pairs
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|pair| pair.1)
+            }
+        };
+        let all = labels(&[
+            ("app", "c"),
+            ("app.kubernetes.io/name", "b"),
+            ("service.istio.io/canonical-name", "a"),
+            ("version", "v2"),
+        ]);
+        assert_eq!(canonical_service(all, "w"), "a");
+        assert_eq!(canonical_revision(all), "v2");
+        let some = labels(&[("app", "c"), ("app.kubernetes.io/name", "")]);
+        assert_eq!(canonical_service(some, "w"), "c");
+        let none = labels(&[]);
+        assert_eq!(canonical_service(none, "w"), "w");
+        assert_eq!(canonical_revision(none), "latest");
     }
 }
