@@ -1,6 +1,7 @@
 //! Bringing a lab up, step by step.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ impl Lab {
         let Some(mut command) = command else {
             return Ok(());
         };
+        if container == Container::App {
+            self.start_database(pod, &cgroup)?;
+        }
         let place = Place {
             netns: &pod.netns(&self.options.name),
             cgroup: Some(&cgroup),
@@ -78,6 +82,20 @@ impl Lab {
             container,
             process: process.with_context(|| format!("{} ended", pod.workload()))?,
         });
+        Ok(())
+    }
+
+    /// Starts the database of an app that has one, in the app's container.
+    fn start_database(&mut self, pod: Pod, cgroup: &Path) -> Result<()> {
+        let Some(mut command) = containers::database(&self.files, &self.options, pod)? else {
+            return Ok(());
+        };
+        let place = Place {
+            netns: &pod.netns(&self.options.name),
+            cgroup: Some(cgroup),
+            user: 0,
+        };
+        self.children.push(spawn::spawn(&mut command, place)?);
         Ok(())
     }
 

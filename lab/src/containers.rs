@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use crate::certs::CertFiles;
 use crate::envoy::{Endpoints, Sidecar};
 use crate::nginx::Gateway;
-use crate::options::LabOptions;
+use crate::options::{Flavour, LabOptions};
 use crate::spawn::{self, APP_USER, SIDECAR_USER};
 use crate::topology::{Container, INFO_PORT, Mode, NAMESPACE, Pod};
-use crate::{host, identity, netns};
+use crate::{host, identity, jvm, netns};
 
 /// How soon an entry of the access log is in its file.
 const FLUSH_MS: u64 = 50;
@@ -89,6 +89,7 @@ pub(crate) fn app(
             command.arg("-e").arg(own.join("error.log"));
             command
         }
+        Pod::Info if options.flavour == Flavour::Jvm => jvm::app(&own)?,
         Pod::Info => {
             let mut command = spawn::from_own_directory(&options.bin_dir.join("capitol-info"))?;
             let any = if netns::has_ipv6() { "[::]" } else { "0.0.0.0" };
@@ -98,6 +99,16 @@ pub(crate) fn app(
         }
     };
     spawn::log_to(&mut command, &files.log(pod, Container::App))?;
+    Ok(Some(command))
+}
+
+/// The database beside a pod's app, made anew; started as root, it gives that up by itself.
+pub(crate) fn database(files: &Files, options: &LabOptions, pod: Pod) -> Result<Option<Command>> {
+    if pod != Pod::Info || options.flavour != Flavour::Jvm {
+        return Ok(None);
+    }
+    let mut command = jvm::database(&files.own(pod))?;
+    spawn::log_to(&mut command, &files.0.join("info-database.log"))?;
     Ok(Some(command))
 }
 

@@ -9,7 +9,17 @@ use crate::envoy::ENVOY;
 use crate::pinned::Found;
 use crate::programs::PROGRAMS;
 use crate::topology::{Mode, Pod};
-use crate::{host, state};
+use crate::{host, jvm, state};
+
+/// Which capitol-info there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// One small program with SQLite inside: cheap, so that what is measured is the mesh.
+    #[default]
+    Native,
+    /// The article's own: Spring MVC in a Tomcat, and PostgreSQL beside it.
+    Jvm,
+}
 
 /// What a lab is asked to be.
 #[derive(Clone, Debug)]
@@ -18,6 +28,8 @@ pub struct LabOptions {
     pub name: String,
     /// How the services are meshed.
     pub mode: Mode,
+    /// Which capitol-info.
+    pub flavour: Flavour,
     /// The Envoy binary; [`find`](crate::envoy::find) knows the one that setup fetched.
     pub envoy: PathBuf,
     /// Where `capitol-info` and `hoptrace-load` are; [`bin_dir`](crate::bin_dir) looks for them.
@@ -50,6 +62,7 @@ impl LabOptions {
         let name = name.into();
         Self {
             mode: Mode::Mtls,
+            flavour: Flavour::Native,
             envoy: envoy.into(),
             bin_dir: bin_dir.into(),
             dir: state::default_dir(&name),
@@ -84,6 +97,9 @@ impl LabOptions {
                     path.display()
                 );
             }
+        }
+        if self.flavour == Flavour::Jvm {
+            jvm::check()?;
         }
         if self.mode == Mode::None {
             return Ok(());

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use hoptrace_lab::{
-    Container, Lab, LabOptions, LabState, Mode, Pod, Target, clean_stale, envoy, need_root, netns,
-    signals,
+    Container, Flavour, Lab, LabOptions, LabState, Mode, Pod, Target, clean_stale, envoy,
+    need_root, netns, signals,
 };
 
 use crate::toolchain::host_cargo;
@@ -25,6 +25,9 @@ pub(crate) struct Up {
     /// How the services are meshed.
     #[arg(long, value_enum, default_value_t = Meshed::Mtls)]
     mode: Meshed,
+    /// Which capitol-info there is.
+    #[arg(long, value_enum, default_value_t = Made::Native)]
+    flavour: Made,
     /// Name of the lab; labs of different names do not touch.
     #[arg(long, default_value = "lab")]
     name: String,
@@ -56,6 +59,23 @@ enum Meshed {
     Mtls,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Made {
+    /// One small program with SQLite inside.
+    Native,
+    /// The article's: Spring MVC, Tomcat, PostgreSQL; needs `cargo xtask setup --jvm`.
+    Jvm,
+}
+
+impl From<Made> for Flavour {
+    fn from(made: Made) -> Self {
+        match made {
+            Made::Native => Self::Native,
+            Made::Jvm => Self::Jvm,
+        }
+    }
+}
+
 impl From<Meshed> for Mode {
     fn from(meshed: Meshed) -> Self {
         match meshed {
@@ -85,6 +105,7 @@ fn up(asked: &Up) -> Result<()> {
     clean_stale()?;
     let mut options = LabOptions::new(&asked.name, envoy, paths::cargo_target().join("release"));
     options.mode = asked.mode.into();
+    options.flavour = asked.flavour.into();
     options.workers = asked.workers;
     options.load_meshed = asked.load_meshed;
     let lab = Lab::up(&options)?;

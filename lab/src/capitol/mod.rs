@@ -15,7 +15,6 @@ pub mod delay;
 mod error;
 mod query;
 mod routes;
-mod seed;
 pub mod serve;
 pub mod store;
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::seed;
+use crate::seed;
 
 /// The greatest number of rows in one list.
 pub const PAGE: u32 = 50;

@@ -21,7 +21,8 @@ pub(crate) fn options(test: &str, mode: Mode) -> Option<LabOptions> {
     }
 }
 
-fn skip(test: &str, reason: &str) -> Option<LabOptions> {
+/// Says why a test is skipped.
+pub(crate) fn skip(test: &str, reason: &str) -> Option<LabOptions> {
     let line = format!("SKIP {test}: {reason}");
     println!("{line}");
     if let Some(path) = std::env::var_os("HOPTRACE_SKIP_FILE") {

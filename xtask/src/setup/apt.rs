@@ -41,6 +41,18 @@ pub(super) const BASE: &[&str] = &[
     "util-linux",
 ];
 
+/// The article's own capitol-info (`cargo xtask lab up --flavour jvm`).
+pub(super) const JVM: &[&str] = &[
+    "libhikaricp-java",
+    "libjackson2-databind-java",
+    "libpostgresql-jdbc-java",
+    "libspring-jdbc-java",
+    "libspring-web-servlet-java",
+    "libtomcat9-java",
+    "openjdk-17-jdk-headless",
+    "postgresql-15",
+];
+
 /// Of these packages, those that are not installed.
 pub(super) fn missing(names: impl Iterator<Item = &'static str>) -> Result<Vec<&'static str>> {
     let names: Vec<_> = names.collect();
@@ -145,7 +157,11 @@ fn disable_services(names: &[&str]) {
     if !Path::new("/run/systemd/system").is_dir() {
         return;
     }
-    for (package, service) in [("nginx-light", "nginx"), ("prometheus", "prometheus")] {
+    for (package, service) in [
+        ("nginx-light", "nginx"),
+        ("postgresql-15", "postgresql"),
+        ("prometheus", "prometheus"),
+    ] {
         if names.contains(&package) {
             let what = format!("systemctl disable {service}");
             if let Err(error) =

@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Also what `cargo xtask image --arch arm64` needs
     #[arg(long)]
     arm64: bool,
+    /// Also what `cargo xtask lab up --flavour jvm` needs
+    #[arg(long)]
+    jvm: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -116,6 +119,7 @@ pub(crate) fn ensure() -> Result<()> {
         toolchain: Source::Debian,
         skip_packages: false,
         arm64: false,
+        jvm: false,
     })
 }
 
@@ -155,6 +159,7 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
             (linker_missing, apt::LINKER),
             (true, apt::BASE),
             (options.arm64, apt::ARM64),
+            (options.jvm, apt::JVM),
         ];
         let wanted = groups
             .into_iter()

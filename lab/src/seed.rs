@@ -1,7 +1,7 @@
-//! The rows of a new database.
+//! The rows of a new database, of either capitol-info.
 
 /// Country and capital.
-pub(super) const CAPITOLS: [(&str, &str); 52] = [
+pub(crate) const CAPITOLS: [(&str, &str); 52] = [
     ("Argentina", "Buenos Aires"),
     ("Australia", "Canberra"),
     ("Austria", "Vienna"),
