@@ -217,6 +217,74 @@ fn openshift_allows_what_the_agent_asks_for_and_no_more() {
     );
 }
 
+/// Fields of an SCC and their kinds, a stand-in for the definition in openshift/api
+/// (`security/v1`, `SecurityContextConstraints`); with `!` those that must be there.
+const SCC_FIELDS: [(&str, &str); 28] = [
+    ("allowHostDirVolumePlugin", "bool!"),
+    ("allowHostIPC", "bool!"),
+    ("allowHostNetwork", "bool!"),
+    ("allowHostPID", "bool!"),
+    ("allowHostPorts", "bool!"),
+    ("allowPrivilegeEscalation", "bool"),
+    ("allowPrivilegedContainer", "bool!"),
+    ("allowedCapabilities", "texts!"),
+    ("allowedFlexVolumes", "objects"),
+    ("allowedUnsafeSysctls", "texts"),
+    ("apiVersion", "text!"),
+    ("defaultAddCapabilities", "texts!"),
+    ("defaultAllowPrivilegeEscalation", "bool"),
+    ("forbiddenSysctls", "texts"),
+    ("fsGroup", "strategy"),
+    ("groups", "texts"),
+    ("kind", "text!"),
+    ("metadata", "object!"),
+    ("priority", "number!"),
+    ("readOnlyRootFilesystem", "bool!"),
+    ("requiredDropCapabilities", "texts!"),
+    ("runAsUser", "strategy"),
+    ("seLinuxContext", "strategy"),
+    ("seccompProfiles", "texts"),
+    ("supplementalGroups", "strategy"),
+    ("userNamespaceLevel", "text"),
+    ("users", "texts"),
+    ("volumes", "texts!"),
+];
+
+#[test]
+fn openshift_would_take_the_constraints() {
+    let objects = overlay("openshift");
+    let scc = objects.get("SecurityContextConstraints", "hoptrace");
+    for (field, kind) in SCC_FIELDS {
+        let Some(value) = scc.get(field) else {
+            assert!(!kind.ends_with('!'), "{field} has to be there");
+            continue;
+        };
+        let texts = |value: &Value| {
+            value
+                .as_array()
+                .is_some_and(|all| all.iter().all(Value::is_string))
+        };
+        let fits = match kind.trim_end_matches('!') {
+            "bool" => value.is_boolean(),
+            "number" => value.is_i64(),
+            "text" => value.is_string(),
+            "texts" => texts(value),
+            "strategy" => value["type"].is_string(),
+            _ => value.is_object(),
+        };
+        assert!(fits, "{field}: {value} is no {kind}");
+    }
+    for field in scc.as_object().unwrap().keys() {
+        let known = SCC_FIELDS.iter().any(|(name, _)| name == field);
+        assert!(known, "there is no field {field}");
+    }
+    // None may be allowed and required to be dropped.
+    let dropped = scc["requiredDropCapabilities"].as_array().unwrap();
+    for capability in scc["allowedCapabilities"].as_array().unwrap() {
+        assert!(!dropped.contains(capability), "{capability}");
+    }
+}
+
 #[test]
 fn every_deployment_that_is_shown_can_be_built() {
     let (mut charts, mut trees) = (0, 0);
