@@ -94,6 +94,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let runtime = |step| move |source| AgentError::Runtime { step, source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("listen for SIGINT"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime("listen for SIGTERM"))?;
+    let guard = guard(config).await?;
     let listener = http::bind(config.listen).await?;
     privilege::require(&needed(config))?;
     let source = identity::start(config).await?;
@@ -102,7 +103,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let exposition = Arc::new(Shared(Arc::clone(&core)));
-    let served = tokio::spawn(http::serve(listener, exposition, async {
+    let served = tokio::spawn(http::serve(listener, exposition, guard, async {
         // A dropped sender is as good a reason to stop.
         let _ = stopped.await;
     }));
@@ -117,6 +118,23 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
         tracing::warn!(%error, "the HTTP side ended badly");
     }
     Ok(())
+}
+
+/// What stands before `/metrics`.
+async fn guard(config: &Config) -> Result<http::Guard, AgentError> {
+    let tls = match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Some(http::Tls::new(certificate, key)?),
+        (None, None) => None,
+        _ => return Err(HttpError::HalfTls.into()),
+    };
+    let auth = match &config.auth {
+        config::AuthSpec::None => http::Auth::Nobody,
+        config::AuthSpec::Basic(file) => http::Auth::basic(file)?,
+        config::AuthSpec::TokenReview => {
+            http::Auth::token(identity::client(config.kubeconfig.as_deref()).await?)
+        }
+    };
+    Ok(http::Guard { tls, auth })
 }
 
 /// Drains the ring now and then, for ever.

@@ -16,7 +16,8 @@ pub mod values;
 pub use file::ConfigError;
 pub use options::{AgentArgs, Options};
 pub use values::{
-    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook, RingSize,
+    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook,
+    RingSize,
 };
 
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
@@ -36,6 +37,12 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     /// Address of `/metrics`, `/healthz` and `/readyz`.
     pub listen: SocketAddr,
+    /// Certificate chain of the HTTP side, PEM; `None`: plain HTTP.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// Who may see `/metrics`.
+    pub auth: AuthSpec,
     /// Who is who.
     pub identity: IdentitySpec,
     /// Processes with these names are sidecar proxies.
@@ -91,6 +98,9 @@ impl Default for Config {
         Self {
             cgroup_root: None,
             listen: SocketAddr::from(([0, 0, 0, 0], options::DEFAULT_PORT)),
+            tls_cert: None,
+            tls_key: None,
+            auth: AuthSpec::None,
             identity: IdentitySpec::Cgroup,
             proxy_names: Names::one("envoy"),
             kubeconfig: None,
@@ -210,6 +220,8 @@ mod tests {
         };
         full.record = Some("/r".into());
         full.kubeconfig = Some("/k".into());
+        full.tls_cert = Some("/c".into());
+        full.tls_key = Some("/k".into());
         full.node_name = Some("n".into());
         let text = toml::to_string(&full).unwrap();
         let file: Options = toml::from_str(&text).unwrap();

@@ -1,19 +1,28 @@
 //! The HTTP side: `/metrics` for Prometheus, `/healthz` and `/readyz` for the kubelet.
 
+mod auth;
+mod tls;
+
+pub use auth::{Auth, Reviews};
+pub use tls::Tls;
+
+use auth::Verdict;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -59,6 +68,57 @@ pub enum HttpError {
         /// Why.
         source: io::Error,
     },
+    /// Certificate and key are no good.
+    #[error(
+        "cannot serve TLS with {certificate} and {key}; give --tls-cert a PEM chain and --tls-key \
+         its key"
+    )]
+    Tls {
+        /// The chain.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// One of the two is missing.
+    #[error("--tls-cert and --tls-key belong together: give both or none")]
+    HalfTls,
+    /// The passwords cannot be read.
+    #[error("cannot read {file}; --auth basic:FILE needs a file of lines user:password")]
+    Passwords {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line of it is none. It is not shown: it may be a password.
+    #[error("{file}:{line}: not user:password; write one of them a line")]
+    Password {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: usize,
+    },
+}
+
+/// What stands between a client and what is served.
+pub struct Guard {
+    /// Certificate and key; `None` for plain HTTP.
+    pub tls: Option<Tls>,
+    /// Who may see `/metrics`. The kubelet, which probes, has no credentials.
+    pub auth: Auth,
+}
+
+impl Guard {
+    /// Nothing.
+    #[must_use]
+    pub const fn open() -> Self {
+        Self {
+            tls: None,
+            auth: Auth::Nobody,
+        }
+    }
 }
 
 fn remedy(error: &io::Error) -> String {
@@ -87,8 +147,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
 pub async fn serve(
     listener: TcpListener,
     exposition: Arc<dyn Exposition>,
+    guard: Guard,
     shutdown: impl Future<Output = ()>,
 ) {
+    let served = Arc::new(Served { exposition, guard });
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(shutdown);
@@ -101,7 +163,7 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             (stream, slot) = accepted => match stream {
-                Ok((stream, _peer)) => connection(stream, &exposition, &graceful, slot),
+                Ok((stream, _peer)) => connection(stream, &served, graceful.watcher(), slot),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -118,32 +180,71 @@ pub async fn serve(
     }
 }
 
+/// What every connection needs.
+struct Served {
+    exposition: Arc<dyn Exposition>,
+    guard: Guard,
+}
+
 /// Starts to serve one connection; `slot` is held until it ends.
 fn connection<S: Send + 'static>(
     stream: TcpStream,
-    exposition: &Arc<dyn Exposition>,
-    graceful: &GracefulShutdown,
+    served: &Arc<Served>,
+    watcher: Watcher,
     slot: S,
 ) {
-    let exposition = Arc::clone(exposition);
-    let service = service_fn(move |request| {
-        let response = respond(&request, exposition.as_ref());
-        async move { Ok::<_, Infallible>(response) }
+    let served = Arc::clone(served);
+    tokio::spawn(async move {
+        let _slot = slot;
+        let Some(tls) = &served.guard.tls else {
+            return talk(stream, served, watcher).await;
+        };
+        match tokio::time::timeout(HEADER_TIMEOUT, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => talk(stream, served, watcher).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a client and this agent found no TLS"),
+            Err(_elapsed) => tracing::debug!("a client took too long to begin"),
+        }
     });
-    let served = http1::Builder::new()
+}
+
+async fn talk<T>(stream: T, served: Arc<Served>, watcher: Watcher)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let served = Arc::clone(&served);
+        async move { Ok::<_, Infallible>(answer_to(&request, &served).await) }
+    });
+    let talk = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    let served = graceful.watch(served);
-    tokio::spawn(async move {
-        let _slot = slot;
-        match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
-            Ok(Ok(())) => {}
-            // Clients that leave early are their own affair.
-            Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-            Err(_) => tracing::debug!("a connection was held for too long"),
+    match tokio::time::timeout(CONNECTION_TIMEOUT, watcher.watch(talk)).await {
+        Ok(Ok(())) => {}
+        // Clients that leave early are their own affair.
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        Err(_) => tracing::debug!("a connection was held for too long"),
+    }
+}
+
+async fn answer_to(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/metrics" {
+        match served.guard.auth.judge(request.headers()).await {
+            Verdict::Allowed => {}
+            Verdict::Unknown(challenge) => {
+                let mut response = plain(StatusCode::UNAUTHORIZED, "say who you are\n");
+                let challenge = HeaderValue::from_static(challenge);
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                return response;
+            }
+            Verdict::Refused => return plain(StatusCode::FORBIDDEN, "you may not get this\n"),
+            Verdict::Unclear => {
+                let text = "it cannot be told who you are; the agent's log says why\n";
+                return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+            }
         }
-    });
+    }
+    respond(request, served.exposition.as_ref())
 }
 
 fn respond(request: &Request<Incoming>, exposition: &dyn Exposition) -> Response<Full<Bytes>> {

@@ -18,7 +18,7 @@ use kubernetes::KubernetesIdentity;
 use kubernetes::status::Status;
 use processes::Processes;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tree::CgroupTree;
@@ -118,6 +118,15 @@ pub async fn start(config: &Config) -> Result<Source, IdentityError> {
         identity: Box::new(identity),
         status: Some(status),
     })
+}
+
+/// A client of the API for what is no name.
+///
+/// # Errors
+/// When it is not known where the API is.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, IdentityError> {
+    let api = kubernetes::api::config(kubeconfig).await?;
+    kube::Client::try_from(api).map_err(|source| IdentityError::Client(Box::new(source)))
 }
 
 /// The identity the configuration asks for, without an API.

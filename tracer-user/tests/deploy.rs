@@ -41,7 +41,14 @@ fn the_example_configuration_shows_every_default() {
     let uncommented = directory.path().join("all.toml");
     std::fs::write(&uncommented, &shown).unwrap();
     let mut found = values(&hoptrace_config(&uncommented).unwrap());
-    let examples = ["cgroup_root", "record", "kubeconfig", "node_name"];
+    let examples = [
+        "cgroup_root",
+        "record",
+        "kubeconfig",
+        "node_name",
+        "tls_cert",
+        "tls_key",
+    ];
     for example in examples {
         assert!(found.remove(example).is_some(), "{example} is not shown");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tracer_user::http::{Exposition, bind, serve};
+use tracer_user::http::{Exposition, Guard, bind, serve};
 
 #[derive(Default)]
 struct Agent {
@@ -43,7 +43,7 @@ async fn every_path_answers_and_shutdown_ends_it() {
     let agent = Arc::new(Agent::default());
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server = tokio::spawn(serve(listener, agent.clone(), shutdown));
+    let server = tokio::spawn(serve(listener, agent.clone(), Guard::open(), shutdown));
 
     let cases = [
         (

@@ -1,7 +1,8 @@
 //! The options as a person gives them, by flag, variable or file: each may be absent.
 
 use super::values::{
-    BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook, RingSize,
+    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook,
+    RingSize,
 };
 use super::{Config, Source, Sources};
 use crate::metrics::{LabelSet, ResponseCode};
@@ -126,6 +127,34 @@ pub struct Options {
         help_heading = "Metrics"
     )]
     pub listen: Option<SocketAddr>,
+
+    /// Certificate chain, PEM: the address above speaks TLS. Read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HOPTRACE_TLS_CERT",
+        help_heading = "Metrics"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of that certificate, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HOPTRACE_TLS_KEY",
+        help_heading = "Metrics"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// Who may see /metrics: `none` asks nobody, `basic:FILE` for a line of it (user:password),
+    /// `token-review` for a bearer token that the Kubernetes API knows and allows [default: none]
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "HOPTRACE_AUTH",
+        help_heading = "Metrics"
+    )]
+    pub auth: Option<AuthSpec>,
 
     /// Upper bounds of the histograms in seconds, ascending, separated by commas
     /// [default: 10 µs to 10 s in steps of 1-2-5]
@@ -310,6 +339,9 @@ impl Config {
         pick!(
             cgroup_root,
             listen,
+            tls_cert,
+            tls_key,
+            auth,
             identity,
             proxy_names,
             kubeconfig,

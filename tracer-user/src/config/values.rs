@@ -52,6 +52,50 @@ impl fmt::Display for IdentitySpec {
     }
 }
 
+/// Who may scrape.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum AuthSpec {
+    /// Anybody.
+    None,
+    /// Who knows a line of a file, `user:password`.
+    Basic(PathBuf),
+    /// Whom the Kubernetes API knows by token, and allows to get `/metrics`.
+    TokenReview,
+}
+
+impl FromStr for AuthSpec {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "none" => Ok(Self::None),
+            None if text == "token-review" => Ok(Self::TokenReview),
+            Some(("basic", path)) if !path.is_empty() => Ok(Self::Basic(path.into())),
+            _ => invalid(format!(
+                "`{text}` is no way to tell who scrapes; write `none`, `basic:FILE` or \
+                 `token-review`"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for AuthSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Basic(path) => write!(f, "basic:{}", path.display()),
+            Self::TokenReview => f.write_str("token-review"),
+        }
+    }
+}
+
+impl From<AuthSpec> for String {
+    fn from(spec: AuthSpec) -> Self {
+        spec.to_string()
+    }
+}
+
 /// Which pods of other nodes are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -338,7 +382,7 @@ macro_rules! through_text {
         }
     )*};
 }
-through_text!(IdentitySpec);
+through_text!(IdentitySpec, AuthSpec);
 
 impl From<IdentitySpec> for String {
     fn from(spec: IdentitySpec) -> Self {
@@ -442,6 +486,10 @@ mod tests {
         check::<IdentitySpec>(
             &["cgroup", "static:/a:b", "kubernetes"],
             &["", "static", "static:", "kube"],
+        );
+        check::<AuthSpec>(
+            &["none", "basic:/a:b", "token-review"],
+            &["", "basic", "basic:", "bearer", "token-review:x"],
         );
         check::<Names>(&["envoy", "envoy, nginx"], &["", "envoy,", ","]);
     }

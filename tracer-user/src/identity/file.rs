@@ -40,7 +40,7 @@ pub enum IdentityError {
     NoNodeName,
     /// The API is not known, because this is no pod.
     #[error(
-        "--identity kubernetes finds no service account; run as a pod of the cluster, or give \
+        "no service account is found to ask the API with; run as a pod of the cluster, or give \
          --kubeconfig"
     )]
     NotInCluster(#[source] Box<kube::config::InClusterError>),
@@ -52,6 +52,9 @@ pub enum IdentityError {
         /// Why.
         source: Box<kube::config::KubeconfigError>,
     },
+    /// The API's client cannot be made.
+    #[error("cannot use what the kubeconfig or service account says of the API")]
+    Client(#[source] Box<kube::Error>),
     /// The watches cannot begin.
     #[error("cannot start the thread that watches the API")]
     Thread(#[source] std::io::Error),

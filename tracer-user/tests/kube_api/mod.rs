@@ -243,6 +243,22 @@ async fn answer(
             review["status"] = json!({"allowed": !refused});
             return Response::new(Body::from(review.to_string()));
         }
+        ["apis", "authentication.k8s.io", "v1", "tokenreviews"] => {
+            let mut review: Value = serde_json::from_slice(&body).unwrap();
+            // A token is its user's name; those of strangers are no good.
+            let user = review["spec"]["token"].as_str().unwrap().to_owned();
+            let known = !user.starts_with("stranger");
+            review["status"] = json!({"authenticated": known, "user": {"username": user}});
+            return Response::new(Body::from(review.to_string()));
+        }
+        ["apis", "authorization.k8s.io", "v1", "subjectaccessreviews"] => {
+            let mut review: Value = serde_json::from_slice(&body).unwrap();
+            let asked = &review["spec"]["nonResourceAttributes"];
+            assert_eq!(asked, &json!({"path": "/metrics", "verb": "get"}));
+            let allowed = review["spec"]["user"] == "prometheus";
+            review["status"] = json!({"allowed": allowed});
+            return Response::new(Body::from(review.to_string()));
+        }
         ["api", version, plural] => (*version, *plural),
         ["apis", "discovery.k8s.io", version, plural] => (*version, *plural),
         _ => return refuse(404, "NotFound", "the server has no such path"),
