@@ -157,6 +157,21 @@ fn names_outlast_the_api_and_end_with_their_pods() {
     request(&lab);
     named(&told(&agent, REQUESTS));
     assert_eq!(agent.get("/readyz").unwrap().body, "ok\n");
+    // What speaks to the network has no capability, no more than the rest.
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
+    let tasks: Vec<_> = tasks.map(|task| task.unwrap().path()).collect();
+    assert!(tasks.len() >= 2, "{tasks:?}");
+    for task in tasks {
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+            let line = format!("{set}:\t0000000000000000");
+            assert!(
+                status.contains(&line),
+                "{line} of {}\n{status}",
+                task.display()
+            );
+        }
+    }
 
     server.down();
     let synced = |text: &str| sample(text, "hoptrace_identity_synced", &[]);
@@ -212,5 +227,10 @@ fn without_the_api_pods_are_named_by_their_cgroups_until_it_comes() {
     until("the API is there", &agent, |text| synced(text) == 3.0);
     request(&lab);
     told(&agent, REQUESTS);
+    // The names of cgroups end when there are better ones.
+    until("only names from the API", &agent, |text| {
+        values(text, "source_workload") == set(&["api-load"])
+            && values(text, "destination_workload") == set(&["api-capitol-info"])
+    });
     agent.terminate().unwrap();
 }

@@ -64,6 +64,9 @@ pub struct KubernetesIdentity {
     processes: Processes,
     cgroups: HashMap<u64, Cgroup>,
     counted: Ktime,
+    /// Cgroups that were named by their path, and since when the API has told their pod.
+    meanwhile: HashMap<u64, Option<Ktime>>,
+    grace_ns: u64,
     /// When memory is to be given back.
     give_back: Option<Ktime>,
     /// Pods that were told by their uid alone, for one line in the log.
@@ -91,6 +94,8 @@ impl KubernetesIdentity {
             processes: Processes::new(options.proc_root.clone(), options.proxy_names.clone()),
             cgroups: HashMap::new(),
             counted: 0,
+            meanwhile: HashMap::new(),
+            grace_ns,
             give_back: None,
             nameless: false,
             empty: "".into(),
@@ -109,6 +114,35 @@ impl KubernetesIdentity {
             let (objects, refused) = (self.store.objects(feed), self.store.refused(feed));
             self.status.set_objects(feed, objects, refused);
         }
+    }
+
+    /// Looks for pods that had no name but that of their cgroup.
+    fn meet(&mut self, now: Ktime) {
+        for (id, since) in &mut self.meanwhile {
+            if let Some(Cgroup::Pod {
+                uids, containers, ..
+            }) = self.cgroups.get(id)
+                && pod_of(&self.store, uids, containers).is_some()
+            {
+                since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Names by cgroup that nobody has had for the grace time, because the API told better ones.
+    fn outgrown(&mut self, now: Ktime) -> Vec<Gone> {
+        let grace = self.grace_ns;
+        let over = |since: &Option<Ktime>| since.is_some_and(|at| at.saturating_add(grace) <= now);
+        let over = self.meanwhile.extract_if(|_, since| over(since));
+        let over: Vec<_> = over.map(|(id, _)| id).collect();
+        let name = |id| match self.cgroups.get(&id) {
+            Some(Cgroup::Pod { meanwhile, .. }) => Some(Gone {
+                workload: Arc::new(meanwhile.clone()),
+                last: true,
+            }),
+            _ => None,
+        };
+        over.into_iter().filter_map(name).collect()
     }
 
     fn read(&self, path: &str) -> Cgroup {
@@ -184,6 +218,9 @@ impl Identity for KubernetesIdentity {
                          Is --node-name the name of this node?"
                     );
                 }
+                if self.meanwhile.len() < MAX_CGROUPS {
+                    self.meanwhile.entry(cgroup_id).or_default();
+                }
                 Some(meanwhile.clone())
             }
             Some(Cgroup::Node(Some(workload))) => Some(workload.clone()),
@@ -241,7 +278,12 @@ impl Identity for KubernetesIdentity {
         if now.saturating_sub(self.counted) >= COUNT_EVERY_NS {
             self.counted = now;
             self.count();
+            self.meet(now);
         }
-        self.store.expire(now)
+        let mut gone = self.store.expire(now);
+        if !self.meanwhile.is_empty() {
+            gone.extend(self.outgrown(now));
+        }
+        gone
     }
 }
