@@ -12,10 +12,12 @@ mod rendered;
 
 use std::collections::BTreeSet;
 
+use clap::CommandFactory;
 use markdown::{page, root};
 use programs::hoptrace_config;
 use rendered::{CHART, chart, helm, try_chart};
 use serde_json::{Value, json};
+use tracer_user::cli::Cli;
 
 #[test]
 fn lint_finds_nothing() {
@@ -276,6 +278,72 @@ fn the_network_policy_lets_in_scrapes_and_out_to_the_api() {
 }
 
 #[test]
+fn metrics_speak_tls_with_the_secrets_certificate() {
+    let values = [
+        r#"tls={"secretName": "cert", "prometheus": {"serverName": "hoptrace"}}"#,
+        "podMonitor.enabled=true",
+    ];
+    let objects = chart(&values);
+    let agent = objects.agent();
+    let container = agent.container("hoptrace");
+    let arguments = agent.arguments();
+    assert!(arguments.contains(&"--tls-cert=/etc/hoptrace-tls/tls.crt"));
+    assert!(arguments.contains(&"--tls-key=/etc/hoptrace-tls/tls.key"));
+    for probe in ["livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
+    }
+    assert_eq!(agent.spec()["securityContext"]["fsGroup"], 65532);
+    let tls = &agent.spec()["volumes"][1]["secret"];
+    assert_eq!(*tls, json!({"secretName": "cert", "defaultMode": 0o440}));
+    let monitor = objects.get("PodMonitor", "hoptrace");
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(endpoint["scheme"], "https");
+    assert_eq!(endpoint["tlsConfig"], json!({"serverName": "hoptrace"}));
+    let scheme = |values: &[&str]| {
+        let objects = chart(values);
+        objects.agent().0["metadata"]["annotations"]["prometheus.io/scheme"].clone()
+    };
+    assert_eq!(scheme(&values[..1]), "https");
+    assert_eq!(scheme(&[]), Value::Null);
+}
+
+#[test]
+fn metrics_can_be_guarded() {
+    let basic = [
+        r#"auth={"type": "basic", "secretName": "users", "prometheus": {"basicAuth": {"username": {"name": "users", "key": "u"}}}}"#,
+        "serviceMonitor.enabled=true",
+    ];
+    let objects = chart(&basic);
+    let agent = objects.agent();
+    assert!(
+        agent
+            .arguments()
+            .contains(&"--auth=basic:/etc/hoptrace-auth/users")
+    );
+    assert_eq!(agent.spec()["volumes"][1]["secret"]["secretName"], "users");
+    let monitor = objects.get("ServiceMonitor", "hoptrace");
+    let shown = &monitor["spec"]["endpoints"][0]["basicAuth"]["username"]["name"];
+    assert_eq!(*shown, "users");
+
+    let objects = chart(&[r#"auth.type="token-review""#]);
+    assert!(objects.agent().arguments().contains(&"--auth=token-review"));
+    let role = &objects.get("ClusterRole", "hoptrace-hoptrace")["rules"];
+    let created: Vec<_> = role
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule["verbs"] == json!(["create"]))
+        .map(|rule| rule["resources"][0].as_str().unwrap())
+        .collect();
+    assert_eq!(created, ["tokenreviews", "subjectaccessreviews"]);
+    for values in [basic.as_slice(), &[r#"auth.type="token-review""#]] {
+        let objects = chart(values);
+        let words = ["hoptrace"].into_iter().chain(objects.agent().arguments());
+        Cli::command().try_get_matches_from(words).unwrap();
+    }
+}
+
+#[test]
 fn each_value_reaches_its_field() {
     let cases = [
         (
@@ -388,6 +456,8 @@ fn what_is_no_value_is_refused_with_its_name() {
             "/security/extraCapabilities",
         ),
         ("updateStrategy.rollingUpdate={\"maxSurge\": 1}", "maxSurge"),
+        (r#"auth.type="basic""#, "auth.secretName"),
+        (r#"auth.type="bearer""#, "/auth/type"),
         ("security.sysAdmin=true", "security.runAsUser=0"),
         (
             r#"security.extraCapabilities=["SYS_RESOURCE"]"#,

@@ -79,10 +79,33 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if or .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}yes{{- end -}}
 {{- end -}}
 
-{{/* An endpoint of either monitor. The rules select job="hoptrace". */}}
+{{/* The value of --auth, or nothing. */}}
+{{- define "hoptrace.auth" -}}
+{{- if eq .Values.auth.type "basic" -}}
+{{- if not .Values.auth.secretName -}}
+{{- fail "auth.type=basic needs auth.secretName: a Secret whose key \"users\" has a line user:password for each" -}}
+{{- end -}}
+basic:/etc/hoptrace-auth/users
+{{- else if eq .Values.auth.type "token-review" -}}
+token-review
+{{- end -}}
+{{- end -}}
+
+{{/* An endpoint of either monitor, given as `monitor`. The rules select job="hoptrace". */}}
 {{- define "hoptrace.endpoint" -}}
 - port: metrics
   path: /metrics
+  {{- if .Values.tls.secretName }}
+  scheme: https
+  {{- with .Values.tls.prometheus }}
+  tlsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.auth.prometheus }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with .monitor }}
   {{- with .interval }}
   interval: {{ . }}
   {{- end }}
@@ -100,5 +123,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- with .metricRelabelings }}
   metricRelabelings:
     {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- end }}
 {{- end -}}
