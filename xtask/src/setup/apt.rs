@@ -36,6 +36,7 @@ pub(super) const BASE: &[&str] = &[
     "iptables",
     "libcap2-bin",
     "nginx-light",
+    "openssl",
     "prometheus",
     "python3-pip",
     "util-linux",
