@@ -74,9 +74,9 @@ pub struct ExchangeRecord {
     pub request_seq: u32,
     /// Ordinal of the exchange on this socket since it was first seen, from 0.
     pub index: u32,
-    /// Thread (`pid`) that read, 0 when unknown.
+    /// Thread that read, 0 when unknown: its `pid`, or on old kernels a part of its task's address.
     pub read_tid: u32,
-    /// Thread that wrote the first byte of this side's turn, 0 when unknown.
+    /// Thread that wrote the first byte of this side's turn, 0 when unknown; the same kind of key.
     pub write_tid: u32,
     /// Kernel's socket cookie: unique for the life of the machine.
     pub sock_cookie: u64,

@@ -139,21 +139,19 @@ fn is_method(head: u32) -> bool {
         || head == word(b"TRAC")
 }
 
-/// `min(len, max)`, at least 1, in a way that the verifier sees: the compiler must not reorder the
-/// comparison behind the use.
+/// `min(len, max)` of a `len` of at least 1, in a way that every verifier sees: before Linux 6.8 it
+/// learns no lower bound from a comparison with zero, so the bound is taken one below and one is added.
 #[inline(always)]
 fn bounded(len: u32, max: u32) -> u32 {
-    let mut len = if len > max { max } else { len };
+    let mut last = len.wrapping_sub(1);
     #[cfg(target_arch = "bpf")]
-    // SAFETY: an empty statement; it only hides the value's origin from the optimiser.
+    // SAFETY: an empty statement; it only hides the value's origin from the optimiser, which would
+    // undo the detour.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) len, options(nomem, nostack, preserves_flags));
+        core::arch::asm!("/* {0} */", inout(reg) last, options(nomem, nostack, preserves_flags));
     }
-    if len > max {
-        len = max;
+    if last > max - 1 {
+        last = max - 1;
     }
-    if len == 0 {
-        len = 1;
-    }
-    len
+    last + 1
 }

@@ -27,30 +27,69 @@ mod naive;
 mod segment;
 mod settings;
 mod socket;
+mod thread;
 mod turn;
 
 /// `cgroup_skb` verdict: let the packet go.
 const PASS: i32 = 1;
 
+/// The program tells what it does, where the agent asks for it.
+const LOG: bool = true;
+/// The program has no code to tell anything.
+const SILENT: bool = false;
+
 /// Payload leaves a socket. Runs in the sending thread, but for retransmissions and for data that
 /// waited for the congestion window, which leave in softirq.
+///
+/// One of six is loaded, by how the thread may be asked for and by whether anything is logged. They
+/// are not one with settings, because of a process without CAP_PERFMON the verifier follows branches
+/// that are never taken as well, as a processor might (`sanitize_speculative_path` in
+/// kernel/bpf/verifier.c): what it refuses on one of them refuses the program.
 #[cgroup_skb(egress)]
 pub fn hoptrace_egress(ctx: SkBuffContext) -> i32 {
-    loss::count_error(&ctx, turn::on_segment(&ctx, turn::Direction::Egress));
-    PASS
+    loss::settle(turn::on_departure(&ctx, thread::by_pid, SILENT), SILENT)
+}
+
+#[cgroup_skb(egress)]
+pub fn hoptrace_egress_log(ctx: SkBuffContext) -> i32 {
+    loss::settle(turn::on_departure(&ctx, thread::by_pid, LOG), LOG)
+}
+
+#[cgroup_skb(egress)]
+pub fn hoptrace_egress_by_task(ctx: SkBuffContext) -> i32 {
+    loss::settle(turn::on_departure(&ctx, thread::by_task, SILENT), SILENT)
+}
+
+#[cgroup_skb(egress)]
+pub fn hoptrace_egress_by_task_log(ctx: SkBuffContext) -> i32 {
+    loss::settle(turn::on_departure(&ctx, thread::by_task, LOG), LOG)
+}
+
+#[cgroup_skb(egress)]
+pub fn hoptrace_egress_blind(ctx: SkBuffContext) -> i32 {
+    loss::settle(turn::on_departure(&ctx, thread::unknown, SILENT), SILENT)
+}
+
+#[cgroup_skb(egress)]
+pub fn hoptrace_egress_blind_log(ctx: SkBuffContext) -> i32 {
+    loss::settle(turn::on_departure(&ctx, thread::unknown, LOG), LOG)
 }
 
 /// Payload arrives at a socket. Runs in softirq: `current` is a stranger.
 #[cgroup_skb(ingress)]
 pub fn hoptrace_ingress(ctx: SkBuffContext) -> i32 {
-    loss::count_error(&ctx, turn::on_segment(&ctx, turn::Direction::Ingress));
-    PASS
+    loss::settle(turn::on_arrival(&ctx, SILENT), SILENT)
+}
+
+#[cgroup_skb(ingress)]
+pub fn hoptrace_ingress_log(ctx: SkBuffContext) -> i32 {
+    loss::settle(turn::on_arrival(&ctx, LOG), LOG)
 }
 
 /// A thread copied data out of a socket (`tcp_rcv_space_adjust` in net/ipv4/tcp_input.c).
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn hoptrace_read(ctx: BtfTracePointContext) -> i32 {
-    loss::count_error(&ctx, turn::on_read(ctx.arg(0)));
+    loss::settle(turn::on_read(ctx.arg(0)), LOG);
     0
 }
 
@@ -59,7 +98,7 @@ pub fn hoptrace_read(ctx: BtfTracePointContext) -> i32 {
 pub fn hoptrace_close(ctx: BtfTracePointContext) -> i32 {
     const TCP_CLOSE: i32 = 7;
     if ctx.arg::<i32>(2) == TCP_CLOSE {
-        loss::count_error(&ctx, turn::on_close(ctx.arg(0)));
+        loss::settle(turn::on_close(ctx.arg(0)), LOG);
     }
     0
 }

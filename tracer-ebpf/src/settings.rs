@@ -6,9 +6,9 @@ use aya_ebpf::Global;
 #[unsafe(no_mangle)]
 static READ_HOOK: Global<u8> = Global::new(1);
 
-/// 1: `bpf_get_current_pid_tgid` may be called from `cgroup_skb` (from about Linux 6.16).
+/// 1: the read hook tells a thread by its task's address, as the egress program does; 0: by its `pid`.
 #[unsafe(no_mangle)]
-static TASK_IN_SKB: Global<u8> = Global::new(1);
+static THREAD_BY_TASK: Global<u8> = Global::new(0);
 
 /// Plaintext headers are kept: 0 nowhere, 1 on loopback legs, 2 on every leg the app itself speaks.
 #[unsafe(no_mangle)]
@@ -24,8 +24,8 @@ pub(crate) fn read_hook() -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn task_in_skb() -> bool {
-    TASK_IN_SKB.load() != 0
+pub(crate) fn thread_by_task() -> bool {
+    THREAD_BY_TASK.load() != 0
 }
 
 #[inline(always)]

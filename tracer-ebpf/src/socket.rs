@@ -86,6 +86,7 @@ pub(crate) fn create<'a>(
     ctx: &SkBuffContext,
     sk: *mut bpf_sock,
     connecting: bool,
+    log: bool,
 ) -> Result<Option<&'a mut SocketState>, Loss> {
     // SAFETY: helper on the context's own, non-null socket.
     let full = unsafe { bpf_sk_fullsock(sk) };
@@ -120,8 +121,17 @@ pub(crate) fn create<'a>(
     if server && keeps_headers(&state.info) {
         state.record.control |= KEEP_HEADERS;
     }
+    if log {
+        announce(state);
+    }
+    Ok(Some(state))
+}
+
+/// Tells of a new socket, where diagnostics are on.
+#[inline(never)]
+fn announce(state: &SocketState) {
     debug!(
-        ctx,
+        (),
         "socket {} side {} ports {} {} cgroup {}",
         state.record.sock_cookie,
         state.record.side,
@@ -129,7 +139,6 @@ pub(crate) fn create<'a>(
         state.info.dport,
         state.info.cgroup_id
     );
-    Ok(Some(state))
 }
 
 /// Copies the socket's own view of its connection, before any address translation.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_tcp_sock};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_tcp_sock};
 use aya_ebpf::programs::SkBuffContext;
 use tracer_common::Loss;
 use tracer_common::record::{
@@ -14,26 +14,46 @@ use crate::segment::{Kind, Segment, parse};
 use crate::socket::{
     ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT, SocketState,
 };
-use crate::{emit, header, loss, settings, socket};
+use crate::{emit, header, loss, settings, socket, thread};
 
 /// The kernel's smoothed round trip time is read once in so many exchanges.
 const SRTT_EVERY: u32 = 16;
 
 /// Way of a packet through the socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
+enum Direction {
     /// From the network to the socket.
     Ingress,
     /// From the socket to the network.
     Egress,
 }
 
-/// A packet passed.
+/// A packet leaves; `writer` tells the thread that runs.
 #[inline(always)]
-pub(crate) fn on_segment(ctx: &SkBuffContext, direction: Direction) -> Result<(), Loss> {
+pub(crate) fn on_departure(
+    ctx: &SkBuffContext,
+    writer: impl Fn() -> u32,
+    log: bool,
+) -> Result<(), Loss> {
+    on_segment(ctx, Direction::Egress, writer, log)
+}
+
+/// A packet arrives, and whoever runs has nothing to do with it.
+#[inline(always)]
+pub(crate) fn on_arrival(ctx: &SkBuffContext, log: bool) -> Result<(), Loss> {
+    on_segment(ctx, Direction::Ingress, thread::unknown, log)
+}
+
+#[inline(always)]
+fn on_segment(
+    ctx: &SkBuffContext,
+    direction: Direction,
+    writer: impl Fn() -> u32,
+    log: bool,
+) -> Result<(), Loss> {
     let segment = match parse(ctx)? {
         Kind::Nothing => return Ok(()),
-        Kind::Syn if direction == Direction::Egress => return on_connect(ctx),
+        Kind::Syn if direction == Direction::Egress => return on_connect(ctx, writer, log),
         Kind::Syn => return Ok(()),
         Kind::Payload(segment) => segment,
     };
@@ -44,7 +64,7 @@ pub(crate) fn on_segment(ctx: &SkBuffContext, direction: Direction) -> Result<()
     }
     let state = match socket::find(sk.cast()) {
         Some(state) => state,
-        None => match socket::create(ctx, sk, false)? {
+        None => match socket::create(ctx, sk, false, log)? {
             Some(state) => state,
             None => return Ok(()),
         },
@@ -59,9 +79,9 @@ pub(crate) fn on_segment(ctx: &SkBuffContext, direction: Direction) -> Result<()
     };
     let server = state.record.side == SIDE_SERVER;
     if server == (direction == Direction::Ingress) {
-        on_request(ctx, sk, state, &segment, now);
+        on_request(ctx, sk, state, &segment, now, writer);
     } else {
-        on_response(ctx, state, &segment, now);
+        on_response(ctx, state, &segment, now, writer);
     }
     Ok(())
 }
@@ -82,20 +102,18 @@ fn departure(ctx: &SkBuffContext) -> u64 {
 /// `connect` was called: the state begins with the SYN, so that the agent knows which read made an
 /// Envoy open a new upstream connection.
 #[inline(always)]
-fn on_connect(ctx: &SkBuffContext) -> Result<(), Loss> {
+fn on_connect(ctx: &SkBuffContext, writer: impl Fn() -> u32, log: bool) -> Result<(), Loss> {
     // SAFETY: the socket field of the program's own context.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return Ok(());
     }
-    if let Some(state) = socket::create(ctx, sk, true)? {
+    if let Some(state) = socket::create(ctx, sk, true, log)? {
         if state.info.open_ktime_ns == 0 {
             // SAFETY: takes nothing.
             state.info.open_ktime_ns = unsafe { bpf_ktime_get_ns() };
         }
-        if settings::task_in_skb() {
-            state.record.write_tid = current().1;
-        }
+        state.record.write_tid = writer();
     }
     Ok(())
 }
@@ -124,6 +142,7 @@ fn on_request(
     state: &mut SocketState,
     segment: &Segment,
     now: u64,
+    writer: impl Fn() -> u32,
 ) {
     if state.record.phase == REQUEST {
         let second = state.record.flags & FLAG_REQUEST_SEGMENTS == 0;
@@ -144,9 +163,7 @@ fn on_request(
     }
     start(state, segment, now);
     if state.record.side == SIDE_CLIENT {
-        if settings::task_in_skb() {
-            state.record.write_tid = current().1;
-        }
+        state.record.write_tid = writer();
         if state.record.index.is_multiple_of(SRTT_EVERY) {
             // SAFETY: `sk` is the context's non-null socket; the helper checks that it is TCP.
             let tcp = unsafe { bpf_tcp_sock(sk) };
@@ -184,7 +201,13 @@ fn clear(stamp: &mut u64) {
 }
 
 #[inline(always)]
-fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, now: u64) {
+fn on_response(
+    ctx: &SkBuffContext,
+    state: &mut SocketState,
+    segment: &Segment,
+    now: u64,
+    writer: impl Fn() -> u32,
+) {
     if state.record.phase == IDLE {
         // Counted once; what follows is the rest of the same response.
         state.record.phase = ANSWERED;
@@ -202,8 +225,8 @@ fn on_response(ctx: &SkBuffContext, state: &mut SocketState, segment: &Segment, 
     }
     if state.record.side == SIDE_SERVER {
         // A worker answers in the thread that reads, so the reader's name is enough.
-        if settings::task_in_skb() && !settings::read_hook() {
-            state.record.write_tid = current().1;
+        if !settings::read_hook() {
+            state.record.write_tid = writer();
         }
         header::response(ctx, segment, state);
         finish(state);
@@ -265,10 +288,15 @@ pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
 fn stamp_read(state: &mut SocketState) {
     // SAFETY: takes nothing.
     state.record.read_ktime_ns = unsafe { bpf_ktime_get_ns() };
-    let (tgid, tid) = current();
-    if tid != state.record.read_tid {
-        state.record.read_tid = tid;
-        state.info.tgid = tgid;
+    // The same kind of key as the egress program's: the agent compares them.
+    let reader = if settings::thread_by_task() {
+        thread::by_task()
+    } else {
+        thread::by_pid()
+    };
+    if reader != state.record.read_tid {
+        state.record.read_tid = reader;
+        state.info.tgid = thread::process();
     }
 }
 
@@ -285,12 +313,4 @@ pub(crate) fn on_close(sk: *mut c_void) -> Result<(), Loss> {
         finish(state);
     }
     Ok(())
-}
-
-/// Process and thread that run now: `(tgid, tid)`.
-#[inline(always)]
-fn current() -> (u32, u32) {
-    // SAFETY: takes nothing.
-    let both = unsafe { bpf_get_current_pid_tgid() };
-    ((both >> 32) as u32, both as u32)
 }

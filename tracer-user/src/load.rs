@@ -10,20 +10,29 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
-    ProgramType,
 };
-use aya::sys::is_helper_supported;
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::Loss;
 
+mod thread;
+
+pub use thread::ThreadKey;
+
 /// The kernel side, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("HOPTRACE_EBPF_OBJECT"));
 
-/// Names of the programs as the object has them, with the metrics' `program` label.
-const PROGRAMS: [(&str, &str); 4] = [
+/// Names of the programs as the object has them, with the metrics' `program` label. Of the egress and
+/// ingress programs one each is loaded.
+const PROGRAMS: [(&str, &str); 10] = [
     ("hoptrace_egress", "egress"),
+    ("hoptrace_egress_log", "egress"),
+    ("hoptrace_egress_by_task", "egress"),
+    ("hoptrace_egress_by_task_log", "egress"),
+    ("hoptrace_egress_blind", "egress"),
+    ("hoptrace_egress_blind_log", "egress"),
     ("hoptrace_ingress", "ingress"),
+    ("hoptrace_ingress_log", "ingress"),
     ("hoptrace_read", "read"),
     ("hoptrace_close", "close"),
 ];
@@ -75,7 +84,7 @@ pub struct Hooks {
     losses: PerCpuArray<MapData, u64>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     read_hook: bool,
-    task_in_skb: bool,
+    thread_key: ThreadKey,
 }
 
 /// What can go wrong before the first packet.
@@ -169,16 +178,17 @@ impl Hooks {
             ReadHook::Auto => Path::new(KERNEL_BTF).exists(),
             ReadHook::Required => true,
         };
-        let task_in_skb = is_helper_supported(
-            ProgramType::CgroupSkb,
-            aya::sys::BpfHelper::BPF_FUNC_get_current_pid_tgid,
-        )
-        .unwrap_or(false);
+        // What cannot be probed is not used.
+        let thread_key = ThreadKey::probe().unwrap_or(ThreadKey::ReaderOnly);
         // The loader reads the kernel's type information, 20 MB of it, and lets it go at the end of
         // this statement; the tracing programs' turn comes after, so that it is there once at a time.
         let mut ebpf = EbpfLoader::new()
             .override_global("READ_HOOK", &u8::from(read_hook), true)
-            .override_global("TASK_IN_SKB", &u8::from(task_in_skb), true)
+            .override_global(
+                "THREAD_BY_TASK",
+                &u8::from(thread_key == ThreadKey::Task),
+                true,
+            )
             .override_global("HEADERS", &(options.headers as u8), true)
             .override_global(aya_log::LEVEL, &options.log_level, true)
             .map_max_entries("EXCHANGES", options.ring_bytes)
@@ -211,13 +221,17 @@ impl Hooks {
         }
         attach_skb(
             &mut ebpf,
-            "hoptrace_ingress",
+            if log.is_some() {
+                "hoptrace_ingress_log"
+            } else {
+                "hoptrace_ingress"
+            },
             &cgroup,
             CgroupSkbAttachType::Ingress,
         )?;
         attach_skb(
             &mut ebpf,
-            "hoptrace_egress",
+            thread_key.egress(log.is_some()),
             &cgroup,
             CgroupSkbAttachType::Egress,
         )?;
@@ -227,7 +241,7 @@ impl Hooks {
                 losses,
                 log,
                 read_hook,
-                task_in_skb,
+                thread_key,
             },
             ring,
         ))
@@ -239,15 +253,15 @@ impl Hooks {
             "no read hook (no BTF, refused, or switched off): hops are not split into queue and \
              processing, and requests without an answer are not counted",
         );
-        let threads = match (self.task_in_skb, self.read_hook) {
-            (true, _) => None,
-            (false, true) => Some(
-                "no thread id in cgroup_skb before Linux 6.16: an app's own calls are matched by \
-                 x-request-id only",
+        let threads = match (self.thread_key, self.read_hook) {
+            (ThreadKey::Pid | ThreadKey::Task, _) => None,
+            (ThreadKey::ReaderOnly, true) => Some(
+                "no thread in cgroup_skb (refused, or CAP_PERFMON is missing before Linux 6.10): an \
+                 app's own calls are matched by x-request-id only",
             ),
-            (false, false) => Some(
-                "neither a read hook nor a thread id in cgroup_skb: the workers of a sidecar are \
-                 not told apart, pairing is less exact",
+            (ThreadKey::ReaderOnly, false) => Some(
+                "neither a read hook nor a thread in cgroup_skb: the workers of a sidecar are not \
+                 told apart, pairing is less exact",
             ),
         };
         reads.into_iter().chain(threads)

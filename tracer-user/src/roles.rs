@@ -66,10 +66,16 @@ impl Roles {
     /// Containers remembered: more than a node can run.
     pub const CAP: usize = 16_384;
 
-    /// Learns that a container is a sidecar, from the ports only a sidecar accepts on.
+    /// Learns that a container is a sidecar: from the ports that only a sidecar accepts on, and from
+    /// the address that only an inbound one speaks from. That one is told first: its record comes
+    /// when the app's answer is read, the other's when the sidecar answers.
     pub fn learn(&mut self, exchange: &Exchange) {
-        let port = exchange.socket.local.port();
-        if exchange.side == Side::Server && (port == OUTBOUND_PORT || port == INBOUND_PORT) {
+        let local = exchange.socket.local;
+        let is_sidecars = match exchange.side {
+            Side::Server => [OUTBOUND_PORT, INBOUND_PORT].contains(&local.port()),
+            Side::Client => is_inbound_source(local.ip()),
+        };
+        if is_sidecars {
             self.mark_proxy(exchange.socket.cgroup_id);
         }
     }
@@ -115,5 +121,85 @@ pub(crate) fn is_inbound_source(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip == INBOUND_SOURCE_V4,
         IpAddr::V6(ip) => ip == INBOUND_SOURCE_V6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV4;
+
+    use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
+    use tracer_common::{ExchangeRecord, SocketInfo};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+    use crate::decode::{Decoded, decode};
+    use crate::sockets::Sockets;
+
+    const CGROUP: u64 = 7;
+
+    fn exchange(side: u8, local: &str, remote: &str) -> Exchange {
+        let (local, remote): (SocketAddrV4, SocketAddrV4) =
+            (local.parse().unwrap(), remote.parse().unwrap());
+        let octets = |address: SocketAddrV4| address.ip().to_ipv6_mapped().octets();
+        let mut record = ExchangeRecord::new_zeroed();
+        record.side = side;
+        record.request_first_ktime_ns = 1;
+        record.response_first_ktime_ns = 2;
+        let info = SocketInfo {
+            cgroup_id: CGROUP,
+            open_ktime_ns: 0,
+            saddr: octets(local),
+            daddr: octets(remote),
+            sport: local.port(),
+            dport: remote.port(),
+            tgid: 0,
+        };
+        let bytes = [record.as_bytes(), info.as_bytes()].concat();
+        match decode(&bytes, &mut Sockets::default()).unwrap() {
+            Decoded::Exchange(exchange) => exchange,
+            Decoded::Handshake => panic!("no handshake was made"),
+        }
+    }
+
+    #[test]
+    fn a_sidecar_shows_itself_by_its_ports_and_its_address() {
+        for (side, local, remote, role) in [
+            (
+                SIDE_SERVER,
+                "10.0.0.1:15006",
+                "10.0.0.2:4000",
+                Role::InboundServer,
+            ),
+            (
+                SIDE_SERVER,
+                "10.0.0.9:15001",
+                "10.0.0.1:4000",
+                Role::OutboundServer,
+            ),
+            (
+                SIDE_CLIENT,
+                "127.0.0.6:4000",
+                "10.0.0.1:8080",
+                Role::InboundClient,
+            ),
+            (
+                SIDE_CLIENT,
+                "127.0.0.1:4000",
+                "127.0.0.1:8080",
+                Role::AppClient,
+            ),
+            (
+                SIDE_SERVER,
+                "127.0.0.6:8080",
+                "127.0.0.1:4000",
+                Role::AppServer,
+            ),
+        ] {
+            let mut roles = Roles::default();
+            let exchange = exchange(side, local, remote);
+            roles.learn(&exchange);
+            assert_eq!(roles.of(&exchange), role, "{local}");
+        }
     }
 }

@@ -452,4 +452,5 @@ fn the_marks_for_pasted_runs_are_there() {
     };
     assert!(has(&page("README.md"), "demo"));
     assert!(has(&page("docs/cost.md"), "bench"));
+    assert!(has(&page("docs/kernels.md"), "kernels"));
 }

@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod demo;
 mod ebpf;
+mod exposition;
 mod image;
+mod kernels;
 mod lab;
 mod lint;
 mod manifests;
@@ -43,6 +45,7 @@ First steps:
   cargo xtask lab up       a mesh to trace; says how to use it
   cargo xtask image        the agent as an OCI archive: target/image/
   cargo xtask bench        what tracing costs; --hooks-only for the kernel side
+  cargo xtask kernels      the same figures on kernels from 5.10 to 7.x, emulated
 
 Environment:
   HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]
@@ -75,6 +78,8 @@ enum Task {
     Test(test::Options),
     /// Measure what tracing costs the traced (needs root).
     Bench(bench::Options),
+    /// Boot other kernels under QEMU, trace traffic in each, and check the figures.
+    Kernels(kernels::Options),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +94,7 @@ fn main() -> ExitCode {
         Task::Image(options) => image::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Kernels(options) => kernels::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use super::probe::{self, ProbeError};
 use super::{Check, Status};
+use crate::load::ThreadKey;
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
@@ -21,13 +22,20 @@ struct Feature {
 const CONFIG: &str = "run a kernel from 5.10 on with CONFIG_BPF_SYSCALL=y and CONFIG_CGROUP_BPF=y";
 const READ_LOST: &str = "the split of hops into queue and processing";
 
-const FEATURES: [Feature; 7] = [
+const FEATURES: [Feature; 9] = [
     Feature {
         name: "cgroup_skb programs",
         probe: || Ok(is_program_supported(ProgramType::CgroupSkb)?),
         without: Status::Missing,
         lost: "everything: they see the packets",
         remedy: CONFIG,
+    },
+    Feature {
+        name: "packets in cgroup_skb",
+        probe: || Ok(probe::packet_access()?),
+        without: Status::Missing,
+        lost: "everything: they cannot be read",
+        remedy: "give the agent CAP_PERFMON, whatever --read-hook says, or run a kernel from 6.6 on",
     },
     Feature {
         name: "ring buffer map",
@@ -59,10 +67,11 @@ const FEATURES: [Feature; 7] = [
     },
     Feature {
         name: "current thread in cgroup_skb",
-        probe: || helper(BpfHelper::BPF_FUNC_get_current_pid_tgid),
+        probe: || Ok(ThreadKey::probe()? != ThreadKey::ReaderOnly),
         without: Status::Degraded,
-        lost: "the thread that writes: pairing through Envoy is less exact",
-        remedy: "run a kernel from about 6.16 on",
+        lost: "the thread that writes: an app's calls without x-request-id, and without a read hook \
+               the workers of a sidecar",
+        remedy: "run a kernel from 6.10 on, or give the agent CAP_PERFMON",
     },
     Feature {
         name: "tp_btf tcp_rcv_space_adjust",
@@ -74,6 +83,16 @@ const FEATURES: [Feature; 7] = [
         without: Status::Degraded,
         lost: READ_LOST,
         remedy: "run a kernel with CONFIG_DEBUG_INFO_BTF=y and CONFIG_FTRACE=y",
+    },
+    Feature {
+        name: "socket storage in tp_btf",
+        probe: || {
+            let helper = BpfHelper::BPF_FUNC_sk_storage_get;
+            Ok(probe::tracepoint_offers("tcp_rcv_space_adjust", helper)?)
+        },
+        without: Status::Degraded,
+        lost: READ_LOST,
+        remedy: "run a kernel from 5.11 on",
     },
 ];
 

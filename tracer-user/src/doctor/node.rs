@@ -3,6 +3,7 @@
 use super::Check;
 use crate::mounts;
 use crate::privilege::{self, Capability};
+use aya::maps::{Array, MapData};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -34,7 +35,13 @@ pub(super) fn checks() -> Vec<Check> {
         .ok()
         .map(|found| found.ino());
     let mut checks: Vec<_> = CAPABILITIES.into_iter().map(capability).collect();
-    checks.extend([accounting(), cgroup2(), namespace(pid_namespace), tracefs()]);
+    checks.extend([
+        accounting(),
+        maps(),
+        cgroup2(),
+        namespace(pid_namespace),
+        tracefs(),
+    ]);
     checks
 }
 
@@ -71,6 +78,25 @@ fn accounting() -> Check {
     }
     // Optional by design: the agent is meant to run without it.
     Check::ok(name, "not effective, and not needed unless bpf_stats is on")
+}
+
+/// Whether a thread without capabilities may look into a map whose descriptor it holds: then the agent
+/// needs none once it is attached.
+fn maps() -> Check {
+    let name = "maps without capabilities";
+    let found = match Array::<MapData, u32>::create(1, 0) {
+        Ok(map) if privilege::works_without_any(|| map.get(&0, 0).is_ok()) => {
+            return Check::ok(name, "readable");
+        }
+        Ok(_) => "not readable".to_owned(),
+        Err(error) => format!("cannot be probed: {error}"),
+    };
+    Check::degraded(
+        name,
+        found,
+        "nothing of the figures; CAP_BPF is kept while the agent runs",
+        "run a kernel from 5.19 on",
+    )
 }
 
 fn cgroup2() -> Check {

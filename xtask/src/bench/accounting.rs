@@ -9,9 +9,9 @@ use hoptrace_lab::load::Schedule;
 use serde::Serialize;
 
 use super::cost::{Accounts, Hook};
-use super::exposition::Exposition;
 use super::mesh::{self, Mesh, SOCKETS};
 use super::yardstick::{HookCosts, Kind, NaiveCost, Yardstick};
+use crate::exposition::Exposition;
 use crate::usage::{self, ProcessUsage};
 
 /// Longer than the agent holds an exchange back for its neighbours.

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::exposition::Exposition;
 use super::yardstick::HookCosts;
+use crate::exposition::Exposition;
 
 /// What the kernel has accounted to one program.
 #[derive(Clone, Copy, Debug, Default)]

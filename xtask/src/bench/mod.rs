@@ -17,7 +17,6 @@ use crate::paths;
 
 mod accounting;
 mod cost;
-mod exposition;
 mod hooks_table;
 mod machine;
 mod mesh;

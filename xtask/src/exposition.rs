@@ -1,20 +1,20 @@
-//! What the agent says about itself: its exposition, as far as the benchmark asks.
+//! What the agent says about itself: its exposition, as far as benchmark and kernel matrix ask.
 
 use anyhow::{Context, Result};
 
 /// Prometheus' text format, read on demand.
-pub(super) struct Exposition(String);
+pub(crate) struct Exposition(String);
 
 impl Exposition {
-    pub(super) fn new(text: String) -> Self {
+    pub(crate) fn new(text: String) -> Self {
         Self(text)
     }
 
     /// Sum over all series of a metric.
     ///
     /// # Errors
-    /// There is none of this name: the agent is older or newer than the benchmark.
-    pub(super) fn sum(&self, name: &str) -> Result<f64> {
+    /// There is none of this name: the agent is older or newer than this program.
+    pub(crate) fn sum(&self, name: &str) -> Result<f64> {
         let mut found = self.series(name).map(|(_, value)| value).peekable();
         found
             .peek()
@@ -22,8 +22,25 @@ impl Exposition {
         Ok(found.sum())
     }
 
+    /// Sum over the series of a metric that have all of these labels; none is 0.
+    pub(crate) fn sum_where(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let has = |found: &str| {
+            labels.iter().all(|(label, value)| {
+                let pair = format!("{label}=\"{value}\"");
+                // A longer label may end with this one.
+                ["{", ","]
+                    .iter()
+                    .any(|before| found.contains(&format!("{before}{pair}")))
+            })
+        };
+        self.series(name)
+            .filter(|(found, _)| has(found))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
     /// The series of a metric as pairs of one label's value and the number.
-    pub(super) fn by_label<'a>(
+    pub(crate) fn by_label<'a>(
         &'a self,
         name: &'a str,
         label: &'a str,
@@ -66,6 +83,20 @@ mod tests {
         assert_eq!(sample.sum("runs_total").unwrap(), 1007.0);
         assert_eq!(sample.sum("up").unwrap(), 1.0);
         assert!(sample.sum("down").unwrap_err().to_string().contains("down"));
+    }
+
+    #[test]
+    fn series_are_summed_by_their_labels() {
+        let exposition = Exposition::new(
+            "hops{hop=\"app\",part=\"queue\"} 1\nhops{hop=\"app\",part=\"processing\"} 2\n\
+             hops{hop=\"network\",part=\"whole\"} 4\nhops{last_hop=\"app\"} 8\n"
+                .to_owned(),
+        );
+        let sum = |labels: &[_]| exposition.sum_where("hops", labels);
+        assert_eq!(sum(&[("hop", "app")]), 3.0);
+        assert_eq!(sum(&[("hop", "app"), ("part", "queue")]), 1.0);
+        assert_eq!(sum(&[]), 15.0);
+        assert_eq!(sum(&[("hop", "ap")]), 0.0);
     }
 
     #[test]
