@@ -19,14 +19,14 @@ const TERM_PATIENCE: Duration = Duration::from_secs(1);
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes a cgroup and those above it; returns its `cgroup.procs`, open for joining it.
-pub(crate) fn create(path: &Path) -> Result<File> {
+pub fn create(path: &Path) -> Result<File> {
     fs::create_dir_all(path)
         .with_context(|| format!("cannot make control group {}", path.display()))?;
     join_file(path)
 }
 
 /// The file to which a process writes `0` to join a cgroup.
-pub(crate) fn join_file(path: &Path) -> Result<File> {
+pub fn join_file(path: &Path) -> Result<File> {
     let procs = path.join("cgroup.procs");
     File::options()
         .write(true)
@@ -35,7 +35,7 @@ pub(crate) fn join_file(path: &Path) -> Result<File> {
 }
 
 /// The processes in a cgroup; none when there is no such cgroup.
-pub(crate) fn pids(path: &Path) -> Vec<u32> {
+pub fn pids(path: &Path) -> Vec<u32> {
     let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
@@ -60,7 +60,7 @@ fn pids_below(root: &Path) -> Vec<u32> {
 ///
 /// # Errors
 /// Some do not end.
-pub(crate) fn end_processes(root: &Path) -> Result<()> {
+pub fn end_processes(root: &Path) -> Result<()> {
     for (signal, patience) in [(Signal::TERM, TERM_PATIENCE), (Signal::KILL, KILL_PATIENCE)] {
         let mut signalled = Vec::new();
         let ended = wait::regardless(patience, || {
@@ -87,7 +87,7 @@ pub(crate) fn end_processes(root: &Path) -> Result<()> {
 ///
 /// # Errors
 /// It stays busy.
-pub(crate) fn remove(root: &Path) -> Result<()> {
+pub fn remove(root: &Path) -> Result<()> {
     if !root.is_dir() {
         return Ok(());
     }

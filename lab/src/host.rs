@@ -28,7 +28,7 @@ pub fn need_root() -> Result<()> {
 ///
 /// # Errors
 /// It is not installed.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path)
         .chain(ADMIN_DIRS.map(PathBuf::from))
@@ -38,7 +38,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// Whether there is a program at this path.
-pub(crate) fn is_executable(path: &Path) -> bool {
+pub fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
@@ -46,13 +46,13 @@ pub(crate) fn is_executable(path: &Path) -> bool {
 ///
 /// # Errors
 /// It is not.
-pub(crate) fn cgroup2() -> Result<PathBuf> {
+pub fn cgroup2() -> Result<PathBuf> {
     let found = cgroup_mount(&mounts()?, |kind, _| kind == "cgroup2");
     found.context("no cgroup v2 hierarchy is mounted: `mount -t cgroup2 none /sys/fs/cgroup`")
 }
 
 /// Where the cpu controller of cgroup v1 is mounted, on machines that still have it there.
-pub(crate) fn cgroup1_cpu() -> Result<Option<PathBuf>> {
+pub fn cgroup1_cpu() -> Result<Option<PathBuf>> {
     Ok(cgroup_mount(&mounts()?, |kind, options| {
         kind == "cgroup" && options.split(',').any(|option| option == "cpu")
     }))
@@ -75,7 +75,7 @@ fn cgroup_mount(mounts: &str, fits: impl Fn(&str, &str) -> bool) -> Option<PathB
 ///
 /// # Errors
 /// A directory on the way is closed to others.
-pub(crate) fn need_open_path(dir: &Path) -> Result<()> {
+pub fn need_open_path(dir: &Path) -> Result<()> {
     for ancestor in dir.ancestors() {
         let mode = fs::metadata(ancestor)
             .with_context(|| format!("cannot look at {}", ancestor.display()))?

@@ -7,14 +7,14 @@ mod build;
 #[cfg(feature = "programs")]
 pub mod capitol;
 mod certs;
-mod cgroup;
+pub mod cgroup;
 mod containers;
 mod cpu;
 mod daemon;
 pub mod envoy;
 #[cfg(feature = "programs")]
 pub mod generator;
-mod host;
+pub mod host;
 pub mod http;
 mod identity;
 pub mod jvm;
@@ -34,11 +34,11 @@ mod registry;
 mod run_load;
 mod seed;
 pub mod signals;
-mod spawn;
+pub mod spawn;
 mod state;
 mod teardown;
 mod topology;
-mod wait;
+pub mod wait;
 
 pub use access::{AccessDirection, AccessEntry};
 pub use agent::{AgentOptions, AgentProcess};

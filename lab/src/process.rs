@@ -40,7 +40,7 @@ impl ProcessId {
     }
 
     /// Sends it a signal, if it still runs.
-    pub(crate) fn signal(self, signal: Signal) {
+    pub fn signal(self, signal: Signal) {
         signal_if(self.pid, signal, || self.is_alive());
     }
 }

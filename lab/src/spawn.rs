@@ -13,19 +13,19 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::{cgroup, netns};
 
 /// Who apps run as: neither root nor Envoy.
-pub(crate) const APP_USER: u32 = 1000;
+pub const APP_USER: u32 = 1000;
 /// Who Envoy runs as; the redirection rules let its own traffic through by this number.
-pub(crate) const SIDECAR_USER: u32 = 1337;
+pub const SIDECAR_USER: u32 = 1337;
 
 /// Where and as whom a program runs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// Network namespace.
-    pub(crate) netns: &'a str,
+    pub netns: &'a str,
     /// Directory of its cgroup.
-    pub(crate) cgroup: Option<&'a Path>,
+    pub cgroup: Option<&'a Path>,
     /// User and group.
-    pub(crate) user: u32,
+    pub user: u32,
 }
 
 /// A command for a program that runs from its own directory: the user it runs as may not be able
@@ -33,7 +33,7 @@ pub(crate) struct Place<'a> {
 ///
 /// # Errors
 /// The program's path has no directory or no name.
-pub(crate) fn from_own_directory(program: &Path) -> Result<Command> {
+pub fn from_own_directory(program: &Path) -> Result<Command> {
     let whole = std::path::absolute(program)
         .with_context(|| format!("no absolute path for {}", program.display()))?;
     let parts = whole.parent().zip(whole.file_name());
@@ -48,7 +48,7 @@ pub(crate) fn from_own_directory(program: &Path) -> Result<Command> {
 ///
 /// # Errors
 /// The namespace or the cgroup is not there, or the program cannot be started.
-pub(crate) fn spawn(command: &mut Command, place: Place<'_>) -> Result<Child> {
+pub fn spawn(command: &mut Command, place: Place<'_>) -> Result<Child> {
     let namespace = netns::open(place.netns)?;
     let procs = place.cgroup.map(cgroup::join_file).transpose()?;
     command.process_group(0);
@@ -93,7 +93,7 @@ fn enter(namespace: &File, mut procs: Option<&File>, user: u32) -> io::Result<()
 ///
 /// # Errors
 /// The file cannot be made.
-pub(crate) fn log_to(command: &mut Command, path: &Path) -> Result<()> {
+pub fn log_to(command: &mut Command, path: &Path) -> Result<()> {
     let log = File::options()
         .create(true)
         .append(true)
@@ -107,7 +107,7 @@ pub(crate) fn log_to(command: &mut Command, path: &Path) -> Result<()> {
 }
 
 /// The last lines of a log, for an error.
-pub(crate) fn last_words(path: &Path) -> String {
+pub fn last_words(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();

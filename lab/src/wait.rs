@@ -8,13 +8,13 @@ use anyhow::{Result, bail};
 use crate::signals;
 
 /// How often a condition is looked at.
-pub(crate) const STEP: Duration = Duration::from_millis(10);
+pub const STEP: Duration = Duration::from_millis(10);
 
 /// Looks until there is something.
 ///
 /// # Errors
 /// `look` fails, the time is over (the error says what was waited for), or a signal came.
-pub(crate) fn until<T>(
+pub fn until<T>(
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Result<Option<T>>,
@@ -33,7 +33,7 @@ pub(crate) fn until<T>(
 }
 
 /// Looks until it is true or the time is over, whatever signals come: for taking things down.
-pub(crate) fn regardless(limit: Duration, mut look: impl FnMut() -> bool) -> bool {
+pub fn regardless(limit: Duration, mut look: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     loop {
         if look() {

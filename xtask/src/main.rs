@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod apt;
 mod bench;
+mod cluster;
 mod demo;
 mod ebpf;
 mod exposition;
@@ -74,6 +76,9 @@ enum Task {
     Lab(lab::Command),
     /// Make OCI images of the agent and of what its tests run, without Docker.
     Image(image::Options),
+    /// A real Kubernetes of one node, in namespaces of its own (needs root).
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Run every test; as root also those of the kernel and the lab.
     Test(test::Options),
     /// Measure what tracing costs the traced (needs root).
@@ -92,6 +97,7 @@ fn main() -> ExitCode {
         Task::Manifests(options) => manifests::run(&options),
         Task::Lab(command) => lab::run(&command),
         Task::Image(options) => image::run(&options),
+        Task::Cluster(command) => cluster::run(&command),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Kernels(options) => kernels::run(&options),

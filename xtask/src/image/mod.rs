@@ -86,7 +86,19 @@ pub(crate) struct Target<'a> {
     pub(crate) programs: Option<&'a Path>,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// This machine, everything built here.
+    ///
+    /// # Errors
+    /// There are no images for it.
+    pub(crate) fn host(output: &'a Path) -> Result<Self> {
+        Ok(Self {
+            platform: Platform::host()?,
+            output,
+            programs: None,
+        })
+    }
+
     /// A file beside the archives, by what it is.
     fn beside(&self, name: Name, what: &str) -> PathBuf {
         let (name, arch) = (name.as_str(), self.platform);

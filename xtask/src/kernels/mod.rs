@@ -15,7 +15,6 @@ use hoptrace_lab::signals;
 
 use crate::paths;
 
-mod apt;
 mod console;
 mod cpio;
 mod guest;

@@ -8,10 +8,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::apt::Apt;
 use super::release::{self, FLAVOUR, Release, Series};
+use crate::apt::Apt;
 use crate::paths;
 
+/// Where the kernels, the emulator and the guest's shell come from.
+const SUITES: [&str; 4] = [
+    "bullseye",
+    "bookworm",
+    "bookworm-backports",
+    "trixie-backports",
+];
 /// The emulator's suite: Debian 12's own QEMU 7.2 panics 6.12 guests now and then.
 const EMULATOR_SUITE: &str = "bookworm-backports";
 const EMULATOR: &str = "qemu-system-x86";
@@ -258,7 +265,12 @@ impl Store {
 
     fn apt(&mut self) -> Result<&Apt> {
         if self.apt.is_none() {
-            self.apt = Some(Apt::open(&self.directory.join("apt"))?);
+            self.apt = Some(Apt::open(
+                &self.directory.join("apt"),
+                &SUITES,
+                None,
+                "cargo xtask kernels",
+            )?);
         }
         self.apt.as_ref().context("apt was opened just above")
     }

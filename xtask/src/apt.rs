@@ -1,5 +1,5 @@
-//! Debian packages for the guests, fetched into the cache by an apt whose configuration is ours: the
-//! system's sources, lists and packages stay as they are. Needs no root.
+//! Debian packages fetched into the cache by an apt whose configuration is ours: the system's sources,
+//! lists and packages stay as they are. Needs no root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,44 +9,50 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::run;
 
-/// Where the kernels, the emulator and the guest's shell come from.
-const SUITES: [&str; 4] = [
-    "bullseye",
-    "bookworm",
-    "bookworm-backports",
-    "trixie-backports",
-];
 /// The suite whose archive the others are in; it is among the system's sources.
 const SYSTEM_SUITE: &str = "bookworm";
 /// Debian's keys, old and new.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with a directory of its own.
-pub(super) struct Apt {
+pub(crate) struct Apt {
     directory: PathBuf,
+    /// The command that wanted it, to be run again after a failure.
+    wanted_by: &'static str,
 }
 
 impl Apt {
-    /// Writes the configuration and fetches the lists.
+    /// Writes the configuration and fetches the lists of these suites; `source` is one whose source
+    /// packages are wanted too.
     ///
     /// # Errors
     /// The system has no apt, or one that knows no Debian 12; the archive cannot be reached.
-    pub(super) fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(
+        directory: &Path,
+        suites: &[&str],
+        source: Option<&str>,
+        wanted_by: &'static str,
+    ) -> Result<Self> {
         let this = Self {
             directory: directory.to_path_buf(),
+            wanted_by,
         };
         let archive = system_archive()?;
         let writing = || format!("cannot write {}", directory.display());
         for part in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(directory.join(part)).with_context(writing)?;
         }
-        fs::write(directory.join("sources.list"), sources(&archive)).with_context(writing)?;
+        fs::write(
+            directory.join("sources.list"),
+            sources(&archive, suites, source),
+        )
+        .with_context(writing)?;
         fs::write(this.configuration(), configuration(directory)).with_context(writing)?;
         run::quiet(
-            &format!("lists of Debian packages ({})", SUITES.join(", ")),
+            &format!("lists of Debian packages ({})", suites.join(", ")),
             this.command("apt-get").args(["-q", "update"]),
         )
-        .map_err(|error| unreachable(&error))?;
+        .map_err(|error| this.unreachable(&error))?;
         Ok(this)
     }
 
@@ -54,7 +60,7 @@ impl Apt {
     ///
     /// # Errors
     /// apt-cache fails.
-    pub(super) fn names(&self, prefix: &str, suffix: &str) -> Result<Vec<String>> {
+    pub(crate) fn names(&self, prefix: &str, suffix: &str) -> Result<Vec<String>> {
         let output = self
             .command("apt-cache")
             .args(["pkgnames", prefix])
@@ -78,7 +84,7 @@ impl Apt {
     ///
     /// # Errors
     /// The archive has not all of them, or cannot be reached.
-    pub(super) fn unpack(&self, what: &str, names: &[String], into: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, what: &str, names: &[String], into: &Path) -> Result<()> {
         let archives = self.empty_archives()?;
         run::quiet(
             what,
@@ -87,7 +93,7 @@ impl Apt {
                 .args(["-q", "download"])
                 .args(names),
         )
-        .map_err(|error| unreachable(&error))?;
+        .map_err(|error| self.unreachable(&error))?;
         unpack_all(&archives, into)
     }
 
@@ -96,7 +102,7 @@ impl Apt {
     ///
     /// # Errors
     /// As [`Apt::unpack`].
-    pub(super) fn unpack_closure(
+    pub(crate) fn unpack_closure(
         &self,
         what: &str,
         suite: &str,
@@ -111,8 +117,36 @@ impl Apt {
                 // Also where the system has some version of it.
                 .args(["--reinstall", "--target-release", suite, "install", name]),
         )
-        .map_err(|error| unreachable(&error))?;
+        .map_err(|error| self.unreachable(&error))?;
         unpack_all(&archives, into)
+    }
+
+    /// Fetches the upstream tarball of a source package, given as `name=version`.
+    ///
+    /// # Errors
+    /// The archive has not this version, or cannot be reached.
+    pub(crate) fn source_tarball(&self, what: &str, package: &str, into: &Path) -> Result<()> {
+        fs::create_dir_all(into).with_context(|| format!("cannot write {}", into.display()))?;
+        run::quiet(
+            what,
+            self.command("apt-get").current_dir(into).args([
+                "-q",
+                "source",
+                "--download-only",
+                "--tar-only",
+                package,
+            ]),
+        )
+        .map_err(|error| self.unreachable(&error))
+        .map(drop)
+    }
+
+    fn unreachable(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow!(
+            "apt cannot fetch what is missing: check the network or the proxy (apt reads \
+             http_proxy), then run `{}` again\n{error:#}",
+            self.wanted_by
+        )
     }
 
     fn command(&self, program: &str) -> Command {
@@ -145,13 +179,11 @@ fn system_archive() -> Result<String> {
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"])
         .output()
-        .context(
-            "cannot start apt-get: the guests' kernels and their emulator are Debian packages",
-        )?;
+        .context("cannot start apt-get: what is wanted are Debian packages")?;
     archive(&String::from_utf8_lossy(&output.stdout)).with_context(|| {
         format!(
-            "apt has no source of Debian's {SYSTEM_SUITE}: add one to its sources; the guests' \
-             kernels and their emulator are fetched from the same archive"
+            "apt has no source of Debian's {SYSTEM_SUITE}: add one to its sources; what is \
+             wanted is fetched from the same archive"
         )
     })
 }
@@ -164,10 +196,12 @@ fn archive(targets: &str) -> Option<String> {
         .map(|(_, uri)| uri.trim().to_owned())
 }
 
-fn sources(archive: &str) -> String {
-    SUITES
-        .map(|suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"))
-        .concat()
+fn sources(archive: &str, suites: &[&str], source: Option<&str>) -> String {
+    let binary = suites.iter().map(|suite| ("deb", *suite));
+    binary
+        .chain(source.map(|suite| ("deb-src", suite)))
+        .map(|(kind, suite)| format!("{kind} [signed-by={KEYRING}] {archive} {suite} main\n"))
+        .collect()
 }
 
 /// The system's own configuration is read too (for proxies); what would touch the system is not
@@ -212,6 +246,7 @@ fn configuration(directory: &Path) -> String {
 
 fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
     let reading = || format!("cannot read {}", archives.display());
+    fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let mut unpacked = 0;
     for entry in fs::read_dir(archives).with_context(reading)? {
         let package = entry.with_context(reading)?.path();
@@ -244,13 +279,6 @@ fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-fn unreachable(error: &anyhow::Error) -> anyhow::Error {
-    anyhow!(
-        "apt cannot fetch what the guests need: check the network or the proxy (apt reads \
-         http_proxy), then run `cargo xtask kernels` again\n{error:#}"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +292,20 @@ mod tests {
             Some("http://mirror.example/debian/")
         );
         assert_eq!(archive("jammy http://mirror.example/\n"), None);
+    }
+
+    #[test]
+    fn sources_are_wanted_of_one_suite() {
+        let text = sources(
+            "http://a/debian/",
+            &["bookworm", "trixie"],
+            Some("bookworm"),
+        );
+        assert_eq!(text.matches("deb [").count(), 2);
+        assert!(
+            text.contains("deb-src [") && text.ends_with("bookworm main\n"),
+            "{text}"
+        );
     }
 
     #[test]
