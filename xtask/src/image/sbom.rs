@@ -351,8 +351,9 @@ fn licence(text: &str) -> Vec<License> {
     if text.is_empty() {
         return Vec::new();
     }
+    let alternatives: Vec<_> = text.split('/').map(str::trim).collect();
     vec![License {
-        expression: text.replace('/', " OR "),
+        expression: alternatives.join(" OR "),
     }]
 }
 
@@ -362,7 +363,7 @@ mod tests {
 
     const TREE: &str = "0\tagent v0.1.0 (/src/agent)\tMIT OR Apache-2.0
 1\tderive v1.0.0 (proc-macro)\tMIT
-2\tsyn v2.0.0\tMIT/Apache-2.0
+2\tsyn v2.0.0\tMIT / Apache-2.0
 2\tboth v1.0.0\tMIT
 3\tbelow v1.0.0\tMIT
 1\tshared v3.0.0\tMIT
