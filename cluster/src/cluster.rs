@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::components::Component;
 use crate::helm::Helm;
 use crate::kubectl::Kubectl;
-use crate::layout::{Layout, NODE_NAME};
+use crate::layout::{CGROUP, Layout, NODE_NAME};
 use crate::state::{self, ClusterState};
 use crate::tools::Tools;
 use crate::{config, cri, node, pki, teardown};
@@ -31,6 +32,8 @@ pub struct Options {
     pub tools: Tools,
     /// The archive of the image that holds pods' namespaces, and its name.
     pub pause: (PathBuf, String),
+    /// Addresses of its pods, a part of [`PODS`](crate::PODS): with few of them they are soon given again.
+    pub pods: String,
     /// Where it works; made and removed with it. On a disk: images are unpacked here.
     pub dir: PathBuf,
     /// Where logs go; they stay.
@@ -48,10 +51,11 @@ impl Options {
 /// A running cluster. Dropping it takes it down.
 #[derive(Debug)]
 pub struct Cluster {
-    state: ClusterState,
+    state: Mutex<ClusterState>,
     options: Options,
+    layout: Layout,
     holder: Option<Child>,
-    children: BTreeMap<Component, Child>,
+    children: Mutex<BTreeMap<Component, Child>>,
     down: bool,
 }
 
@@ -93,10 +97,11 @@ impl Cluster {
         state.save()?;
         // From here on its destructor cleans up.
         let mut cluster = Self {
-            state,
+            layout: state.layout(),
+            state: Mutex::new(state),
             options: options.clone(),
             holder: None,
-            children: BTreeMap::new(),
+            children: Mutex::default(),
             down: false,
         };
         cluster
@@ -109,16 +114,19 @@ impl Cluster {
     fn build(&mut self, progress: &dyn Fn(&str)) -> Result<()> {
         // Nobody else has a cluster, so what bears its names was left over.
         teardown::objects()?;
-        let layout = self.layout();
+        let layout = self.layout.clone();
         fs::create_dir_all(&layout.logs)
             .with_context(|| format!("cannot make {}", layout.logs.display()))?;
         node::create(&layout)?;
         pki::create(&layout.file("pki"))?;
-        config::write(&layout, &self.options.pause.1)?;
+        config::write(&layout, &self.options.pause.1, &self.options.pods)?;
         let holder = node::hold(&layout, &self.options.tools)?;
-        self.state.holder = ProcessId::of(holder.id());
+        {
+            let mut state = lock(&self.state);
+            state.holder = ProcessId::of(holder.id());
+            state.save()?;
+        }
         self.holder = Some(holder);
-        self.state.save()?;
         for component in [Component::Etcd, Component::Containerd, Component::Apiserver] {
             self.start(component)?;
         }
@@ -152,35 +160,35 @@ impl Cluster {
     ///
     /// # Errors
     /// It runs already, or cannot be started.
-    pub fn start(&mut self, component: Component) -> Result<()> {
-        if let Some(child) = self.children.get_mut(&component)
+    pub fn start(&self, component: Component) -> Result<()> {
+        let mut children = lock(&self.children);
+        if let Some(child) = children.get_mut(&component)
             && child.try_wait()?.is_none()
         {
             bail!("{} runs already", component.name());
         }
-        let log = self.layout().log(component.name());
+        let log = self.layout.log(component.name());
         let child = node::start(
             self.holder()?,
             &component.program(),
             &component.arguments(),
             &log,
         )?;
-        self.state
-            .processes
-            .retain(|(other, _)| *other != component);
+        let mut state = lock(&self.state);
+        state.processes.retain(|(other, _)| *other != component);
         if let Some(process) = ProcessId::of(child.id()) {
-            self.state.processes.push((component, process));
+            state.processes.push((component, process));
         }
-        self.children.insert(component, child);
-        self.state.save()
+        children.insert(component, child);
+        state.save()
     }
 
     /// Ends a component; pods go on.
     ///
     /// # Errors
     /// It does not end.
-    pub fn stop(&mut self, component: Component) -> Result<()> {
-        let Some(mut child) = self.children.remove(&component) else {
+    pub fn stop(&self, component: Component) -> Result<()> {
+        let Some(mut child) = lock(&self.children).remove(&component) else {
             return Ok(());
         };
         let process = ProcessId::of(child.id());
@@ -199,9 +207,9 @@ impl Cluster {
     ///
     /// # Errors
     /// It ended, or is not in time.
-    pub fn wait_api(&mut self) -> Result<()> {
+    pub fn wait_api(&self) -> Result<()> {
         let kubectl = self.kubectl();
-        let log = self.layout().log(Component::Apiserver.name());
+        let log = self.layout.log(Component::Apiserver.name());
         let mut next = Instant::now();
         wait::until("the API server is ready", STEP_LIMIT, || {
             self.check(Component::Etcd)?;
@@ -222,7 +230,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It ended, or does not in time.
-    pub fn wait_runtime(&mut self) -> Result<()> {
+    pub fn wait_runtime(&self) -> Result<()> {
         let holder = self.holder()?;
         wait::until("containerd answers", STEP_LIMIT, || {
             self.check(Component::Containerd)?;
@@ -235,7 +243,7 @@ impl Cluster {
     /// # Errors
     /// It is not in time.
     pub fn wait_node(&self, limit: Duration) -> Result<()> {
-        let log = self.layout().log(Component::Kubelet.name());
+        let log = self.layout.log(Component::Kubelet.name());
         self.kubectl()
             .until(
                 "the node is ready",
@@ -255,9 +263,9 @@ impl Cluster {
             .with_context(|| format!("the kubelet said last:{}", spawn::last_words(&log)))
     }
 
-    fn check(&mut self, component: Component) -> Result<()> {
-        let log = self.layout().log(component.name());
-        if let Some(child) = self.children.get_mut(&component)
+    fn check(&self, component: Component) -> Result<()> {
+        let log = self.layout.log(component.name());
+        if let Some(child) = lock(&self.children).get_mut(&component)
             && let Some(status) = child.try_wait()?
         {
             bail!(
@@ -274,7 +282,7 @@ impl Cluster {
     /// # Errors
     /// The runtime refuses it.
     pub fn import(&self, archive: &Path) -> Result<Vec<String>> {
-        cri::import(&self.layout(), self.holder()?, archive)
+        cri::import(&self.layout, self.holder()?, archive)
     }
 
     /// The images of the node.
@@ -290,7 +298,7 @@ impl Cluster {
     pub fn kubectl(&self) -> Kubectl {
         Kubectl {
             program: self.options.tools.kubectl.clone(),
-            kubeconfig: self.state.kubeconfig(),
+            kubeconfig: self.layout.admin(),
         }
     }
 
@@ -299,8 +307,8 @@ impl Cluster {
     pub fn helm(&self) -> Helm {
         Helm {
             program: self.options.tools.helm.clone(),
-            kubeconfig: self.state.kubeconfig(),
-            home: self.state.dir.join("helm"),
+            kubeconfig: self.layout.admin(),
+            home: self.layout.dir.join("helm"),
         }
     }
 
@@ -309,7 +317,7 @@ impl Cluster {
     /// # Errors
     /// It cannot be started.
     pub fn spawn(&self, program: &str, arguments: &[String], name: &str) -> Result<Child> {
-        node::start(self.holder()?, program, arguments, &self.layout().log(name))
+        node::start(self.holder()?, program, arguments, &self.layout.log(name))
     }
 
     /// A directory that the node sees as `/run/hoptrace/NAME`.
@@ -317,9 +325,18 @@ impl Cluster {
     /// # Errors
     /// It cannot be made.
     pub fn shared(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.layout().file(name);
+        let dir = self.layout.file(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(dir)
+    }
+
+    /// The directory that everything of it is below, in each hierarchy of cgroups.
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub fn cgroups(&self) -> Result<Vec<PathBuf>> {
+        let roots = node::cgroup_roots()?.into_iter();
+        Ok(roots.map(|root| root.join(CGROUP)).collect())
     }
 
     /// The process whose mount namespace is the node's.
@@ -331,24 +348,21 @@ impl Cluster {
         Ok(holder.id())
     }
 
-    fn layout(&self) -> Layout {
-        self.state.layout()
-    }
-
     /// What it is made of.
     #[must_use]
-    pub fn state(&self) -> &ClusterState {
-        &self.state
+    pub fn state(&self) -> ClusterState {
+        lock(&self.state).clone()
     }
 
     /// Leaves it running when this process ends; [`Cluster::down_any`] ends it.
     ///
     /// # Errors
     /// That cannot be recorded; then it is taken down.
-    pub fn keep(mut self) -> Result<()> {
-        self.state.kept = true;
-        if let Err(error) = self.state.save() {
-            self.state.kept = false;
+    pub fn keep(self) -> Result<()> {
+        let mut state = lock(&self.state);
+        state.kept = true;
+        if let Err(error) = state.save() {
+            state.kept = false;
             return Err(error);
         }
         Ok(())
@@ -383,9 +397,9 @@ impl Cluster {
 
     fn take_down(&mut self) -> Result<()> {
         self.down = true;
-        let done = teardown::all(&self.state);
+        let done = teardown::all(&self.state());
         // They have ended: this only takes the zombies away.
-        for mut child in std::mem::take(&mut self.children).into_values() {
+        for mut child in std::mem::take(&mut *lock(&self.children)).into_values() {
             let _status = child.try_wait();
         }
         if let Some(mut holder) = self.holder.take() {
@@ -397,7 +411,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.state.kept || self.down {
+        if self.down || lock(&self.state).kept {
             return;
         }
         if let Err(error) = self.take_down() {
@@ -408,4 +422,8 @@ impl Drop for Cluster {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("no absolute path for {}", path.display()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

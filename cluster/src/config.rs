@@ -5,16 +5,20 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::layout::{CGROUP, Layout, NODE_ADDRESS, PODS, in_node};
+use crate::layout::{CGROUP, Layout, NODE_ADDRESS, in_node};
 
-/// Writes them all; `pause` is the image of the containers that hold the pods' namespaces.
+/// Writes them all; `pause` is the image of the containers that hold the pods' namespaces, `pods`
+/// the range of their addresses.
 ///
 /// # Errors
 /// A file cannot be written.
-pub(crate) fn write(layout: &Layout, pause: &str) -> Result<()> {
+pub(crate) fn write(layout: &Layout, pause: &str, pods: &str) -> Result<()> {
     let files = [
         ("etc/containerd.toml", containerd(pause)),
-        ("etc/cni/10-hoptrace.conflist", format!("{:#}\n", network())),
+        (
+            "etc/cni/10-hoptrace.conflist",
+            format!("{:#}\n", network(pods)),
+        ),
         ("etc/kubelet.json", format!("{:#}\n", kubelet())),
     ];
     for (name, text) in files {
@@ -63,7 +67,7 @@ conf_dir = "{networks}"
 }
 
 /// Pods on a bridge, as most simple networks have it.
-fn network() -> Value {
+fn network(pods: &str) -> Value {
     json!({
         "cniVersion": "0.4.0",
         "name": "hoptrace",
@@ -76,7 +80,7 @@ fn network() -> Value {
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
-                    "ranges": [[{"subnet": PODS}]],
+                    "ranges": [[{"subnet": pods}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -85,8 +89,8 @@ fn network() -> Value {
     })
 }
 
-/// The kubelet's defaults but for: where it may be asked, where its cgroups are, and that it never
-/// evicts, since the machine's disk and memory are not the node's alone.
+/// The kubelet's defaults but for: where it may be asked, where its cgroups are, and that it neither
+/// evicts, since the machine's disk and memory are not the node's alone, nor rotates logs.
 fn kubelet() -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -101,6 +105,7 @@ fn kubelet() -> Value {
         "cgroupRoot": format!("/{CGROUP}"),
         "clusterDNS": [NODE_ADDRESS],
         "clusterDomain": "cluster.local",
+        "containerLogMaxSize": "1Gi",
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
         "failSwapOn": false,
         "imageGCHighThresholdPercent": 100,

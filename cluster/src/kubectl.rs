@@ -1,6 +1,6 @@
 //! kubectl, run in the node's network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ impl Kubectl {
 ///
 /// # Errors
 /// There is no `nsenter`.
-pub(crate) fn in_network(program: &PathBuf, kubeconfig: &PathBuf) -> Result<Command> {
+pub(crate) fn in_network(program: &Path, kubeconfig: &Path) -> Result<Command> {
     let mut command = Command::new(host::program("nsenter")?);
     command
         .arg(format!("--net={}", netns::path(NODE_NETNS).display()))

@@ -20,8 +20,8 @@ pub(crate) const API_PORT: u16 = 6443;
 pub(crate) const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// Addresses of services.
 pub(crate) const SERVICES: &str = "10.96.0.0/16";
-/// Addresses of pods.
-pub(crate) const PODS: &str = "10.88.0.0/16";
+/// Addresses that pods may have.
+pub const PODS: &str = "10.88.0.0/16";
 /// The cgroup below which are the node's programs and, in `kubepods`, its pods.
 pub(crate) const CGROUP: &str = "hoptrace-cluster";
 /// The node's own programs, in it.

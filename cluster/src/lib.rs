@@ -20,6 +20,6 @@ pub use cluster::{Cluster, Options};
 pub use components::Component;
 pub use helm::Helm;
 pub use kubectl::Kubectl;
-pub use layout::{NODE_ADDRESS, NODE_NAME, NODE_NETNS};
+pub use layout::{NODE_ADDRESS, NODE_NAME, NODE_NETNS, PODS};
 pub use state::{ClusterState, clean_stale, status};
 pub use tools::{KUBERNETES_PROGRAMS, KUBERNETES_VERSION, TOOL_PROGRAMS, Tools};

@@ -16,6 +16,8 @@ pub const KUBERNETES_PROGRAMS: [&str; 5] = [
     "kubelet",
     "kube-proxy",
 ];
+/// Goes up with each change of how it is built.
+const KUBERNETES_REVISION: u32 = 2;
 /// Goes up with each change of what [`TOOL_PROGRAMS`] are taken from.
 const TOOLS_REVISION: u32 = 1;
 /// What is fetched, below the directory of the tools.
@@ -59,7 +61,9 @@ impl Tools {
                 .join(".cache/hoptrace"),
         };
         Ok(Self {
-            kubernetes: cache.join(format!("kubernetes-{KUBERNETES_VERSION}")),
+            kubernetes: cache.join(format!(
+                "kubernetes-{KUBERNETES_VERSION}-{KUBERNETES_REVISION}"
+            )),
             tools: cache.join(format!("cluster-tools-{TOOLS_REVISION}")),
             helm: HELM.find()?,
             kubectl: KUBECTL.find()?,

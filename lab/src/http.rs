@@ -82,7 +82,8 @@ fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// A value inside a query string, percent-encoded (RFC 3986, section 2.1).
-pub(crate) fn encode(text: &str) -> String {
+#[must_use]
+pub fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

@@ -28,7 +28,7 @@ mod options;
 pub mod pinned;
 mod process;
 mod programs;
-mod prometheus;
+pub mod prometheus;
 mod redirect;
 mod registry;
 mod run_load;

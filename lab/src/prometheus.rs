@@ -113,7 +113,11 @@ fn config_text(targets: &[SocketAddr]) -> String {
     )
 }
 
-fn samples(body: &str) -> Result<Vec<Sample>> {
+/// What the answer to an instant query holds.
+///
+/// # Errors
+/// It tells of an error, or is neither a vector nor a scalar.
+pub fn samples(body: &str) -> Result<Vec<Sample>> {
     let answer: Value = serde_json::from_str(body).context("the answer is not JSON")?;
     let at = |pointer| answer.pointer(pointer);
     if at("/status") != Some(&Value::from("success")) {

@@ -8,6 +8,7 @@ mod apt;
 mod bench;
 mod cluster;
 mod demo;
+mod e2e;
 mod ebpf;
 mod exposition;
 mod image;
@@ -48,6 +49,7 @@ First steps:
   cargo xtask image        the agent as an OCI archive: target/image/
   cargo xtask bench        what tracing costs; --hooks-only for the kernel side
   cargo xtask kernels      the same figures on kernels from 5.10 to 7.x, emulated
+  cargo xtask e2e          the agent on a real Kubernetes, with everything that may happen there
 
 Environment:
   HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]
@@ -79,6 +81,9 @@ enum Task {
     /// A real Kubernetes of one node, in namespaces of its own (needs root).
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// The agent on a real Kubernetes, with the chart and the demo: every promise checked (needs
+    /// root).
+    E2e(e2e::Options),
     /// Run every test; as root also those of the kernel and the lab.
     Test(test::Options),
     /// Measure what tracing costs the traced (needs root).
@@ -98,6 +103,7 @@ fn main() -> ExitCode {
         Task::Lab(command) => lab::run(&command),
         Task::Image(options) => image::run(&options),
         Task::Cluster(command) => cluster::run(&command),
+        Task::E2e(options) => e2e::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Kernels(options) => kernels::run(&options),

@@ -21,8 +21,17 @@ const SOURCE: &str = "kubernetes=1.20.5+really1.20.2-1.1+deb12u1";
 const TARBALL: &str = "kubernetes_1.20.5+really1.20.2.orig.tar.gz";
 const TARBALL_SHA256: &str = "b83c0780efb182d928dc63d46488a847f161f04e40a94b96bf5247dd671ecdfc";
 /// The only Go of Debian 12; Kubernetes 1.20 was made for 1.15.
-const GO: [&str; 2] = ["golang-1.19-go/bookworm", "golang-1.19-src/bookworm"];
+const GO: [&str; 3] = [
+    "golang-1.19-go/bookworm",
+    "golang-1.19-src/bookworm",
+    "golang-github-modern-go-reflect2-dev/bookworm",
+];
 const GO_ROOT: &str = "usr/lib/go-1.19";
+/// The release of this library that is in the tree knows the insides of maps up to Go 1.17: with a
+/// newer one, the API server crashes at the first custom resource. This one knows them.
+const REFLECT: &str = "github.com/modern-go/reflect2";
+/// Where Debian has sources of libraries.
+const LIBRARIES: &str = "usr/share/gocode/src";
 /// The name by which the sources import each other.
 const IMPORT_PATH: &str = "k8s.io/kubernetes";
 /// Generated from the types below [`TYPES`].
@@ -47,7 +56,7 @@ pub(super) fn ensure(places: &Tools) -> Result<()> {
     if complete {
         return Ok(());
     }
-    let work = Work(places.kubernetes.with_extension("partial"));
+    let work = Work(partial(&places.kubernetes));
     work.fetch()?;
     work.generate()?;
     let built = work.build()?;
@@ -56,6 +65,13 @@ pub(super) fn ensure(places: &Tools) -> Result<()> {
         .with_context(|| format!("moving the programs to {}", places.kubernetes.display()))?;
     // 2 GB that nobody needs any more.
     fs::remove_dir_all(&work.0).with_context(|| format!("removing {}", work.0.display()))
+}
+
+/// Beside its destination; a version has a dot, so this is no extension.
+fn partial(destination: &Path) -> PathBuf {
+    let mut name = destination.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
 }
 
 /// The directory of the build.
@@ -92,6 +108,13 @@ impl Work {
             .arg("--directory")
             .arg(&tree);
         run::quiet("unpacking the sources", &mut tar)?;
+        let (newer, older) = (
+            go.join(LIBRARIES).join(REFLECT),
+            tree.join("vendor").join(REFLECT),
+        );
+        let replacing = || format!("replacing {}", older.display());
+        fs::remove_dir_all(&older).with_context(replacing)?;
+        fs::rename(&newer, &older).with_context(replacing)?;
         fs::write(self.0.join("fetched"), "").context("remembering what was fetched")
     }
 

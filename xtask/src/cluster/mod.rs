@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use hoptrace_cluster::{
-    Cluster, ClusterState, Component, KUBERNETES_VERSION, NODE_NETNS, Options, Tools, clean_stale,
+    Cluster, ClusterState, Component, KUBERNETES_VERSION, NODE_NETNS, Options, PODS, Tools,
+    clean_stale,
 };
 use hoptrace_lab::{need_root, netns, signals};
 
@@ -70,6 +71,7 @@ pub(crate) fn options(dir: PathBuf, logs: PathBuf) -> Result<Options> {
     let tools = fetch()?;
     Ok(Options {
         tools,
+        pods: PODS.to_owned(),
         pause: pause()?,
         dir,
         logs,
@@ -108,7 +110,7 @@ fn up(asked: &Up) -> Result<()> {
             said(&format!("image {image}"));
         }
     }
-    let state = cluster.state().clone();
+    let state = cluster.state();
     cluster.keep()?;
     println!(
         "✓ Kubernetes {KUBERNETES_VERSION} is up after {:.1} s",

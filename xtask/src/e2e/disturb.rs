@@ -1,0 +1,278 @@
+//! Things that happen on a node, under load: none of them may cost a request, a wrong label or a
+//! wrong count because of the agent.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hoptrace_cluster::{Component, NODE_NAME};
+use hoptrace_lab::wait;
+
+use super::bed::{AGENT, Bed, DEMO, READY_LIMIT};
+use super::load::Outcome;
+use super::series::Exposition;
+use super::witness::{self, Seen};
+use super::{Figures, Options};
+
+/// Before and after, so that there is load around what happens.
+const MARGIN: Duration = Duration::from_secs(3);
+/// How soon the agent must have noticed that the API is back.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
+const WHOLE: &str = "hoptrace_request_duration_seconds_count";
+
+/// Does something under load.
+fn under_load<T>(
+    bed: &Bed,
+    options: &Options,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, Outcome)> {
+    let load = bed.load(f64::from(options.rate))?;
+    std::thread::sleep(MARGIN);
+    let done = work()?;
+    std::thread::sleep(MARGIN);
+    Ok((done, load.stop()?))
+}
+
+/// The same while the agents are looked at; at the end all requests must have been counted.
+fn traced<T>(
+    bed: &Bed,
+    options: &Options,
+    figures: &mut Figures,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, Outcome, Seen)> {
+    let ((done, outcome), seen) = witness::watch(bed, || under_load(bed, options, work))?;
+    figures.say(seen.judge()?);
+    if !seen.unnamed.is_empty() {
+        figures.say(format!("without a name for a time: {:?}", seen.unnamed));
+    }
+    Ok((done, outcome, seen))
+}
+
+fn nothing_failed(outcome: &Outcome, figures: &mut Figures) -> Result<()> {
+    figures.say(format!(
+        "{} requests, {} failed",
+        outcome.succeeded + outcome.failed,
+        outcome.failed
+    ));
+    ensure!(
+        outcome.failed == 0,
+        "{} requests failed: {:?}",
+        outcome.failed,
+        outcome.failures
+    );
+    Ok(())
+}
+
+/// Pods that end take requests with them, agent or not: the same is done without it first, and no
+/// more may fail with it. What happens to fail differs from time to time, hence the margin.
+fn no_more_failed(without: &Outcome, with: &Outcome, figures: &mut Figures) -> Result<()> {
+    let told = |outcome: &Outcome| {
+        format!(
+            "{} of {}",
+            outcome.failed,
+            outcome.succeeded + outcome.failed
+        )
+    };
+    figures.say(format!(
+        "requests that failed: {} without the agent, {} with it",
+        told(without),
+        told(with)
+    ));
+    let allowed = without.failed + (without.failed / 2).max(10);
+    ensure!(
+        with.failed <= allowed,
+        "{} requests failed, {} without the agent: {:?}",
+        with.failed,
+        without.failed,
+        with.failures
+    );
+    Ok(())
+}
+
+fn counted(metrics: &Exposition) -> f64 {
+    metrics.sum(
+        WHOLE,
+        &[
+            ("source_workload", "load"),
+            ("destination_workload", "capitol-client"),
+            ("reporter", "source"),
+        ],
+    )
+}
+
+/// # Errors
+/// As the module says.
+pub(super) fn pods(bed: &Bed, options: &Options, figures: &mut Figures) -> Result<()> {
+    let roll = || {
+        for _ in 0..options.restarts {
+            bed.restart(
+                DEMO,
+                &["deployment/capitol-info", "deployment/capitol-client"],
+            )?;
+        }
+        Ok(())
+    };
+    bed.uninstall()?;
+    let ((), without) = under_load(bed, options, roll)?;
+    let agent = bed.ensure_agent()?;
+    let before = agent.settled()?;
+    let ((), with, _) = traced(bed, options, figures, roll)?;
+    figures.say(format!(
+        "both services were restarted {} times; {} addresses were given to more than one workload",
+        options.restarts,
+        bed.history.shared_addresses()
+    ));
+    no_more_failed(&without, &with, figures)?;
+    let seen = counted(&agent.settled()?) - counted(&before);
+    let (least, most) = (with.succeeded as f64, (with.succeeded + with.failed) as f64);
+    figures.say(format!(
+        "hoptrace counted {seen} requests of the load; {least} were answered, {most} sent"
+    ));
+    ensure!(
+        least <= seen && seen <= most,
+        "hoptrace counted {seen} requests, and it were {least} to {most}"
+    );
+    if options.restarts >= 10 {
+        ensure!(
+            bed.history.shared_addresses() > 0,
+            "no address was given again: this has shown nothing about them"
+        );
+    }
+    Ok(())
+}
+
+/// # Errors
+/// As the module says.
+pub(super) fn agent(bed: &Bed, options: &Options, figures: &mut Figures) -> Result<()> {
+    bed.ensure_agent()?;
+    let ((), outcome, seen) = traced(bed, options, figures, || {
+        for _ in 0..options.agent_restarts {
+            bed.restart(AGENT, &["daemonset/hoptrace"])?;
+            // It has a life before the next one.
+            bed.agent()?.metrics()?;
+            std::thread::sleep(MARGIN);
+        }
+        Ok(())
+    })?;
+    let lives = options.agent_restarts as usize + 1;
+    ensure!(
+        seen.lives == lives,
+        "the agent had {} lives, and should have had {lives}",
+        seen.lives
+    );
+    nothing_failed(&outcome, figures)
+}
+
+/// # Errors
+/// As the module says.
+pub(super) fn api(bed: &Bed, options: &Options, figures: &mut Figures) -> Result<()> {
+    let agent = bed.ensure_agent()?;
+    let away = || {
+        bed.cluster.stop(Component::Apiserver)?;
+        let gone = Instant::now();
+        let told = wait::until("the agent says that the API is away", options.away, || {
+            let ready = agent.get("/readyz")?;
+            std::thread::sleep(Duration::from_millis(200));
+            Ok((ready.code == 200 && ready.body.contains("degraded")).then_some(ready.body))
+        })?;
+        let noticed = gone.elapsed();
+        ensure!(
+            agent.metrics()?.sum("hoptrace_identity_synced", &[]) < SYNCED,
+            "the API is away, and hoptrace_identity_synced says that all is up to date"
+        );
+        wait::until("the time is over", options.away * 2, || {
+            std::thread::sleep(Duration::from_millis(200));
+            Ok((gone.elapsed() >= options.away).then_some(()))
+        })?;
+        bed.cluster.start(Component::Apiserver)?;
+        bed.cluster.wait_api()?;
+        let back = Instant::now();
+        wait::until("the agent has recovered", RECOVERY_LIMIT, || {
+            std::thread::sleep(Duration::from_millis(200));
+            let synced = agent.metrics()?.sum("hoptrace_identity_synced", &[]);
+            let ready = agent.get("/readyz")?.body;
+            Ok((synced == SYNCED && ready.trim() == "ok").then_some(()))
+        })?;
+        Ok((told, noticed, back.elapsed()))
+    };
+    let ((told, noticed, recovered), outcome, seen) = traced(bed, options, figures, away)?;
+    figures.say(format!(
+        "away for {:.0} s: /readyz told so after {:.1} s ({}); recovered {:.1} s after the API",
+        options.away.as_secs_f64(),
+        noticed.as_secs_f64(),
+        told.lines().last().unwrap_or_default(),
+        recovered.as_secs_f64()
+    ));
+    one_life(&seen)?;
+    nothing_failed(&outcome, figures)?;
+    new_pods(bed, figures)
+}
+
+/// Resources that are watched with the chart's own values.
+const SYNCED: f64 = 3.0;
+fn one_life(seen: &Seen) -> Result<()> {
+    ensure!(
+        seen.lives == 1,
+        "the agent had {} lives: it was restarted",
+        seen.lives
+    );
+    Ok(())
+}
+
+/// # Errors
+/// As the module says.
+pub(super) fn runtime(bed: &Bed, options: &Options, figures: &mut Figures) -> Result<()> {
+    bed.ensure_agent()?;
+    let ((), outcome, seen) = traced(bed, options, figures, || {
+        bed.cluster.stop(Component::Containerd)?;
+        std::thread::sleep(MARGIN);
+        bed.cluster.start(Component::Containerd)?;
+        bed.cluster.wait_runtime()?;
+        bed.cluster.wait_node(READY_LIMIT)
+    })?;
+    one_life(&seen)?;
+    nothing_failed(&outcome, figures)?;
+    new_pods(bed, figures)
+}
+
+/// Pods that come afterwards are named as those before.
+fn new_pods(bed: &Bed, figures: &mut Figures) -> Result<()> {
+    let ((), seen) = witness::watch(bed, || {
+        bed.restart(DEMO, &["deployment/capitol-info"])?;
+        let outcome = bed.requests(200)?;
+        nothing_failed(&outcome, figures)
+    })?;
+    figures.say(seen.judge()?);
+    Ok(())
+}
+
+/// # Errors
+/// As the module says.
+pub(super) fn drain(bed: &Bed, options: &Options, figures: &mut Figures) -> Result<()> {
+    // The load and the agent stay: there is no other node to go to.
+    let drain = || {
+        bed.kubectl.run_for(
+            &[
+                "drain",
+                NODE_NAME,
+                "--ignore-daemonsets",
+                "--delete-emptydir-data",
+                "--pod-selector=app in (capitol-client, capitol-info)",
+            ],
+            READY_LIMIT,
+        )?;
+        bed.kubectl.run(&["uncordon", NODE_NAME])?;
+        bed.wait_demo()
+    };
+    bed.uninstall()?;
+    let ((), without) = under_load(bed, options, drain)?;
+    bed.ensure_agent()?;
+    let ((), with, seen) = traced(bed, options, figures, drain)?;
+    one_life(&seen)?;
+    // Without a pod every request fails at once: how many depends on how long that lasts.
+    figures.say(format!(
+        "requests that failed while nobody could serve them: {} without the agent, {} with it",
+        without.failed, with.failed
+    ));
+    let outcome = bed.requests(200)?;
+    nothing_failed(&outcome, figures)
+}
