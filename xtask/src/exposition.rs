@@ -1,13 +1,43 @@
-//! What the agent says about itself: its exposition, as far as benchmark and kernel matrix ask.
+//! What the agent says about itself: its exposition as series with their labels.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-/// Prometheus' text format, read on demand.
-pub(crate) struct Exposition(String);
+/// One series: its name, its labels, and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) value: f64,
+}
+
+impl Series {
+    /// A label; empty where it has none of this name.
+    pub(crate) fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether it may only grow.
+    pub(crate) fn is_counter(&self) -> bool {
+        ["_total", "_count", "_sum", "_bucket"]
+            .iter()
+            .any(|end| self.name.ends_with(end))
+    }
+}
+
+/// Prometheus' text format: everything an agent tells at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exposition(Vec<Series>);
 
 impl Exposition {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
+    pub(crate) fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(series).collect())
+    }
+
+    /// Every series.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Series> {
+        self.0.iter()
     }
 
     /// Sum over all series of a metric.
@@ -15,7 +45,7 @@ impl Exposition {
     /// # Errors
     /// There is none of this name: the agent is older or newer than this program.
     pub(crate) fn sum(&self, name: &str) -> Result<f64> {
-        let mut found = self.series(name).map(|(_, value)| value).peekable();
+        let mut found = self.named(name).map(|series| series.value).peekable();
         found
             .peek()
             .with_context(|| format!("the agent exports no {name}"))?;
@@ -24,19 +54,12 @@ impl Exposition {
 
     /// Sum over the series of a metric that have all of these labels; none is 0.
     pub(crate) fn sum_where(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let has = |found: &str| {
-            labels.iter().all(|(label, value)| {
-                let pair = format!("{label}=\"{value}\"");
-                // A longer label may end with this one.
-                ["{", ","]
-                    .iter()
-                    .any(|before| found.contains(&format!("{before}{pair}")))
-            })
+        let has = |series: &&Series| {
+            let mut labels = labels.iter();
+            labels.all(|(label, value)| series.label(label) == *value)
         };
-        self.series(name)
-            .filter(|(found, _)| has(found))
-            .map(|(_, value)| value)
-            .sum()
+        let found = self.named(name).filter(has);
+        found.map(|series| series.value).sum()
     }
 
     /// The series of a metric as pairs of one label's value and the number.
@@ -45,25 +68,38 @@ impl Exposition {
         name: &'a str,
         label: &'a str,
     ) -> impl Iterator<Item = (&'a str, f64)> {
-        self.series(name).filter_map(move |(labels, value)| {
-            let (_, rest) = labels.split_once(label)?;
-            let (found, _) = rest.strip_prefix("=\"")?.split_once('"')?;
-            Some((found, value))
-        })
+        self.named(name)
+            .filter_map(move |series| Some((series.labels.get(label)?.as_str(), series.value)))
     }
 
-    /// Labels, with their braces, and value of each series.
-    fn series<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        self.0.lines().filter_map(move |line| {
-            let rest = line.strip_prefix(name)?;
-            // A longer name may begin with this one.
-            if !rest.starts_with(['{', ' ']) {
-                return None;
-            }
-            let (labels, value) = rest.rsplit_once(' ')?;
-            Some((labels, value.parse().ok()?))
-        })
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Series> {
+        self.iter().filter(move |series| series.name == name)
     }
+}
+
+/// `name{a="b",c="d"} 1`; comments and what is no series are `None`.
+fn series(line: &str) -> Option<Series> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, labels) = match series.split_once('{') {
+        Some((name, labels)) => (name, labels.strip_suffix('}')?),
+        None => (series, ""),
+    };
+    let mut found = BTreeMap::new();
+    let mut rest = labels;
+    while let Some((label, after)) = rest.split_once("=\"") {
+        // No value of ours has a quotation mark in it.
+        let (text, after) = after.split_once('"')?;
+        found.insert(label.trim_start_matches(',').to_owned(), text.to_owned());
+        rest = after;
+    }
+    Some(Series {
+        name: name.to_owned(),
+        labels: found,
+        value: value.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -74,7 +110,7 @@ mod tests {
         let text = "# HELP runs_total Runs.\n# TYPE runs_total counter\n\
                     runs_total{program=\"read\"} 7\nruns_total{program=\"egress\"} 1e3\n\
                     runs_total_other 5\nup 1\n";
-        Exposition::new(text.to_owned())
+        Exposition::parse(text)
     }
 
     #[test]
@@ -87,10 +123,9 @@ mod tests {
 
     #[test]
     fn series_are_summed_by_their_labels() {
-        let exposition = Exposition::new(
+        let exposition = Exposition::parse(
             "hops{hop=\"app\",part=\"queue\"} 1\nhops{hop=\"app\",part=\"processing\"} 2\n\
-             hops{hop=\"network\",part=\"whole\"} 4\nhops{last_hop=\"app\"} 8\n"
-                .to_owned(),
+             hops{hop=\"network\",part=\"whole\"} 4\nhops{last_hop=\"app\"} 8\n",
         );
         let sum = |labels: &[_]| exposition.sum_where("hops", labels);
         assert_eq!(sum(&[("hop", "app")]), 3.0);
@@ -104,5 +139,15 @@ mod tests {
         let sample = sample();
         let found: Vec<_> = sample.by_label("runs_total", "program").collect();
         assert_eq!(found, [("read", 7.0), ("egress", 1000.0)]);
+    }
+
+    #[test]
+    fn series_are_read_with_their_labels() {
+        let text = "# HELP a b\na{x=\"1\",y=\"\"} 2\na{x=\"2\",y=\"3\"} 5e0\nb 7\n";
+        let read = Exposition::parse(text);
+        assert_eq!(read.sum_where("a", &[]), 7.0);
+        assert_eq!(read.sum_where("a", &[("x", "2"), ("y", "3")]), 5.0);
+        assert_eq!(read.sum_where("a", &[("y", "")]), 2.0);
+        assert_eq!(read.sum_where("b", &[]), 7.0);
     }
 }

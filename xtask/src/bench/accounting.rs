@@ -112,14 +112,14 @@ fn window(
     mesh::sleep(HOLD)?;
     // Scrapes are outside of the time in which the agent's own cost is taken: how often it is
     // scraped is not its choice.
-    let exposition = Exposition::new(agent.metrics()?);
+    let exposition = Exposition::parse(&agent.metrics()?);
     let accounts = Accounts::read(&exposition)?;
     let (usage, started) = (ProcessUsage::of(agent.pid())?, Instant::now());
     let report = mesh.load(schedule)?;
     let spent = ProcessUsage::of(agent.pid())?.since(usage);
     let seconds = started.elapsed().as_secs_f64();
     mesh::sleep(HOLD)?;
-    let after = Exposition::new(agent.metrics()?);
+    let after = Exposition::parse(&agent.metrics()?);
     let (rss, rss_peak) = usage::resident_mib(agent.pid())?;
 
     let requests = (report.succeeded + report.failed) as f64;

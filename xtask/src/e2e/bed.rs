@@ -14,7 +14,7 @@ use hoptrace_lab::{http, netns, wait};
 use super::history::{History, Pod};
 use super::progress::Progress;
 use super::prometheus::Prometheus;
-use super::series::Exposition;
+use crate::exposition::Exposition;
 use crate::image::{self, Name};
 use crate::{cluster, paths};
 
@@ -321,7 +321,7 @@ impl Agent {
     /// It does not come to rest.
     pub(super) fn settled(&self) -> Result<Exposition> {
         let requests = |metrics: &Exposition| {
-            metrics.sum(
+            metrics.sum_where(
                 "hoptrace_request_duration_seconds_count",
                 &[("destination_workload_namespace", DEMO)],
             )

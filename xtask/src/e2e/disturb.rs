@@ -9,9 +9,9 @@ use hoptrace_lab::wait;
 
 use super::bed::{AGENT, Bed, DEMO, READY_LIMIT};
 use super::load::Outcome;
-use super::series::Exposition;
 use super::witness::{self, Seen};
 use super::{Figures, Options};
+use crate::exposition::Exposition;
 
 /// Before and after, so that there is load around what happens.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -89,7 +89,7 @@ fn no_more_failed(without: &Outcome, with: &Outcome, figures: &mut Figures) -> R
 }
 
 fn counted(metrics: &Exposition) -> f64 {
-    metrics.sum(
+    metrics.sum_where(
         WHOLE,
         &[
             ("source_workload", "load"),
@@ -176,7 +176,7 @@ pub(super) fn api(bed: &Bed, options: &Options, figures: &mut Figures) -> Result
         })?;
         let noticed = gone.elapsed();
         ensure!(
-            agent.metrics()?.sum("hoptrace_identity_synced", &[]) < SYNCED,
+            agent.metrics()?.sum_where("hoptrace_identity_synced", &[]) < SYNCED,
             "the API is away, and hoptrace_identity_synced says that all is up to date"
         );
         wait::until("the time is over", options.away * 2, || {
@@ -188,7 +188,7 @@ pub(super) fn api(bed: &Bed, options: &Options, figures: &mut Figures) -> Result
         let back = Instant::now();
         wait::until("the agent has recovered", RECOVERY_LIMIT, || {
             std::thread::sleep(Duration::from_millis(200));
-            let synced = agent.metrics()?.sum("hoptrace_identity_synced", &[]);
+            let synced = agent.metrics()?.sum_where("hoptrace_identity_synced", &[]);
             let ready = agent.get("/readyz")?.body;
             Ok((synced == SYNCED && ready.trim() == "ok").then_some(()))
         })?;

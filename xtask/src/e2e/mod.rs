@@ -22,7 +22,6 @@ mod node;
 mod progress;
 mod prometheus;
 mod rights;
-mod series;
 mod uninstall;
 mod witness;
 

@@ -7,8 +7,8 @@ use hoptrace_lab::{AccessDirection, AccessEntry};
 
 use super::Figures;
 use super::bed::{Bed, DEMO};
-use super::series::Exposition;
 use super::witness;
+use crate::exposition::Exposition;
 
 /// What the first check promises.
 const FIRST_HOP_LIMIT: Duration = Duration::from_secs(30);
@@ -133,7 +133,7 @@ fn counted(bed: &Bed, figures: &mut Figures) -> Result<()> {
 /// Prometheus has what the agent told, label by label.
 fn in_prometheus(bed: &Bed, told: &Exposition) -> Result<()> {
     let demo = format!("{WHOLE}_count{{destination_workload_namespace=\"{DEMO}\"}}");
-    let wanted = told.sum(
+    let wanted = told.sum_where(
         &format!("{WHOLE}_count"),
         &[("destination_workload_namespace", DEMO)],
     );
@@ -192,7 +192,7 @@ impl Ours {
         ];
         let grown = |name: &str, labels: &[(&str, &str)]| {
             let labels = [&ends[..], labels].concat();
-            after.sum(name, &labels) - before.sum(name, &labels)
+            after.sum_where(name, &labels) - before.sum_where(name, &labels)
         };
         let sum = |labels: &[(&str, &str)]| grown(&format!("{HOPS}_sum"), labels);
         let source = [("reporter", "source")];

@@ -113,7 +113,6 @@ fn without(bed: &Bed, resource: &str, verb: &str) -> Result<String> {
     );
     let metrics = agent.metrics()?;
     let unsynced = metrics
-        .0
         .iter()
         .filter(|series| series.name == "hoptrace_identity_synced" && series.value == 0.0)
         .count();

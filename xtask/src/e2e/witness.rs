@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 
 use super::bed::{AGENT, Agent, Bed, DEMO, RELEASE};
-use super::series::{Exposition, Series};
+use crate::exposition::{Exposition, Series};
 
 const STEP: Duration = Duration::from_millis(250);
 /// An exposition is there in milliseconds.
@@ -109,9 +109,9 @@ fn look(bed: &Bed, lives: &mut BTreeMap<String, Life>, seen: &mut Seen) {
             continue;
         };
         seen.scrapes += 1;
-        let started = metrics.sum("process_start_time_seconds", &[]);
+        let started = metrics.sum_where("process_start_time_seconds", &[]);
         let life = lives.entry(format!("{} {started}", pod.name)).or_default();
-        for series in metrics.0.iter().filter(|series| series.is_counter()) {
+        for series in metrics.iter().filter(|series| series.is_counter()) {
             let key = format!("{}{:?}", series.name, series.labels);
             let before = life.insert(key.clone(), series.value);
             if let Some(before) = before.filter(|before| *before > series.value) {
@@ -121,7 +121,7 @@ fn look(bed: &Bed, lives: &mut BTreeMap<String, Life>, seen: &mut Seen) {
                 ));
             }
         }
-        let off = metrics.imbalance();
+        let off = imbalance(&metrics);
         if off != 0.0 {
             seen.unbalanced
                 .insert(format!("the books of {} are off by {off}", pod.name));
@@ -132,9 +132,22 @@ fn look(bed: &Bed, lives: &mut BTreeMap<String, Life>, seen: &mut Seen) {
     }
 }
 
+/// What is in the books on one side and not on the other; 0 when they balance.
+fn imbalance(metrics: &Exposition) -> f64 {
+    let sum = |name| metrics.sum_where(name, &[]);
+    let lost = |reason| metrics.sum_where("hoptrace_records_lost_total", &[("reason", reason)]);
+    sum("hoptrace_records_total")
+        - lost("ring_full")
+        - lost("parse_error")
+        - lost("unknown_socket")
+        - sum("hoptrace_exchanges_total")
+        - sum("hoptrace_exchanges_pending")
+}
+
 fn requests(metrics: &Exposition) -> impl Iterator<Item = &Series> {
-    let found = metrics.0.iter();
-    found.filter(|series| REQUESTS.contains(&series.name.as_str()) && series.value > 0.0)
+    metrics
+        .iter()
+        .filter(|series| REQUESTS.contains(&series.name.as_str()) && series.value > 0.0)
 }
 
 /// Whether a series of the demo has the names of who did send those requests.
@@ -170,5 +183,24 @@ fn judge(bed: &Bed, series: &Series, seen: &mut Seen) {
             "untrue labels: {words}, service {service}, policy {policy}, {} requests",
             series.value
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_balance_or_do_not() {
+        let text = |total: u32| {
+            format!(
+                "hoptrace_records_total {total}\n\
+                 hoptrace_records_lost_total{{reason=\"ring_full\"}} 1\n\
+                 hoptrace_records_lost_total{{reason=\"request_unseen\"}} 9\n\
+                 hoptrace_exchanges_total{{result=\"paired\"}} 5\nhoptrace_exchanges_pending 2\n"
+            )
+        };
+        assert_eq!(imbalance(&Exposition::parse(&text(8))), 0.0);
+        assert_eq!(imbalance(&Exposition::parse(&text(9))), 1.0);
     }
 }

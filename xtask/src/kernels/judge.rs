@@ -106,7 +106,7 @@ fn examine(series: &Series, console: &Console, findings: &mut Findings) -> Resul
         findings,
     )?;
     capabilities(series, section("capabilities")?, findings)?;
-    let exposition = Exposition::new(section("metrics")?.to_owned());
+    let exposition = Exposition::parse(section("metrics")?);
     for traffic in [DIRECT, RELAYED] {
         let text = section(traffic.name)?;
         let report = serde_json::from_str(text)
