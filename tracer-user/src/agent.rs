@@ -21,6 +21,7 @@ use crate::identity::kubernetes::status::Status;
 use crate::identity::{self, IdentityError, Source};
 use crate::join::{Chain, JoinConfig};
 use crate::load::{self, LoadError, LoadOptions};
+use crate::memory;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Fate, Ktime, RequestTimes};
 use crate::mounts::MountsError;
@@ -78,7 +79,7 @@ pub enum AgentError {
 /// # Errors
 /// [`AgentError`]; nothing stays attached then.
 pub fn run(config: &Config) -> Result<(), AgentError> {
-    keep_large_blocks_apart();
+    memory::keep_large_blocks_apart();
     // One thread: capabilities belong to threads, and they are dropped before any other begins.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -213,7 +214,7 @@ impl Core {
         if !config.keep_caps {
             drop_capabilities(&tracer)?;
         }
-        give_back_memory();
+        memory::give_back();
         Ok(Self {
             tracer,
             metrics,
@@ -400,27 +401,4 @@ fn drop_capabilities(tracer: &Tracer) -> Result<(), PrivilegeError> {
         }
     }
     Ok(())
-}
-
-/// Blocks of this size and above get pages of their own, which go back when they are freed.
-#[cfg(target_env = "gnu")]
-const LARGE_BLOCK: libc::c_int = 256 << 10;
-
-/// By itself glibc raises that size up to 32 MiB when it has seen one of that size freed, and keeps
-/// twice as much at the end of each heap: one page of a list from the API, and it would stay.
-fn keep_large_blocks_apart() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt(3) takes two integers; no other thread exists yet. Refused, it changes nothing.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
-    }
-}
-
-/// Reading the kernel's type information took megabytes that are free now; they go back.
-pub(crate) fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) takes an integer, and may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

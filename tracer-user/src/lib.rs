@@ -31,5 +31,6 @@ pub mod config;
 pub mod doctor;
 pub mod identity;
 pub mod logging;
+mod memory;
 pub mod mounts;
 pub mod privilege;

@@ -19,6 +19,7 @@ use super::IdentityOptions;
 use super::naming::{self, CgroupName};
 use super::processes::Processes;
 use super::tree::CgroupTree;
+use crate::memory;
 use crate::model::{Gone, Identity, Ktime, Workload};
 use facts::{Change, ContainerId, Feed, Uid, Update};
 use hashbrown::HashMap;
@@ -36,7 +37,7 @@ const MAX_CGROUPS: usize = 32_768;
 const BATCH: usize = 4_096;
 /// How long after a list what it took is given back: both threads are through with it then.
 const GIVE_BACK_AFTER_NS: u64 = 2_000_000_000;
-/// How often objects are counted.
+/// How often objects are counted at most.
 const COUNT_EVERY_NS: u64 = 1_000_000_000;
 /// User id of Istio's sidecars (`ENVOY_USER` in istio, tools/istio-iptables).
 const ISTIO_UID: u32 = 1337;
@@ -63,7 +64,8 @@ pub struct KubernetesIdentity {
     tree: CgroupTree,
     processes: Processes,
     cgroups: HashMap<u64, Cgroup>,
-    counted: Ktime,
+    /// Since when there are changes that were not counted.
+    uncounted: Option<Ktime>,
     /// Cgroups that were named by their path, and since when the API has told their pod.
     meanwhile: HashMap<u64, Option<Ktime>>,
     grace_ns: u64,
@@ -93,7 +95,7 @@ impl KubernetesIdentity {
             tree: CgroupTree::new(options.cgroup_root.clone()),
             processes: Processes::new(options.proc_root.clone(), options.proxy_names.clone()),
             cgroups: HashMap::new(),
-            counted: 0,
+            uncounted: None,
             meanwhile: HashMap::new(),
             grace_ns,
             give_back: None,
@@ -169,17 +171,20 @@ impl KubernetesIdentity {
         }
     }
 
-    fn cgroup(&mut self, id: u64) -> Option<&Cgroup> {
-        if !self.cgroups.contains_key(&id) {
-            // An unknown id is not remembered here: the tree knows when to look again.
-            let path = self.tree.path(id, Instant::now())?;
-            if self.cgroups.len() >= MAX_CGROUPS {
-                self.cgroups.clear();
-            }
-            let cgroup = self.read(&path);
-            self.cgroups.insert(id, cgroup);
+    /// Reads the path of a cgroup that is new.
+    fn learn(&mut self, id: u64) {
+        if self.cgroups.contains_key(&id) {
+            return;
         }
-        self.cgroups.get(&id)
+        // An unknown id is not remembered here: the tree knows when to look again.
+        let Some(path) = self.tree.path(id, Instant::now()) else {
+            return;
+        };
+        if self.cgroups.len() >= MAX_CGROUPS {
+            self.cgroups.clear();
+        }
+        let cgroup = self.read(&path);
+        self.cgroups.insert(id, cgroup);
     }
 
     fn by_process(&mut self, tgid: u32) -> Option<Workload> {
@@ -199,8 +204,7 @@ fn pod_of<'s>(store: &'s Store, uids: &[Uid], containers: &[ContainerId]) -> Opt
 
 impl Identity for KubernetesIdentity {
     fn by_cgroup(&mut self, cgroup_id: u64, tgid: u32) -> Option<Workload> {
-        // Looked up twice to keep the borrow short; the second is a hash away.
-        let _known = self.cgroup(cgroup_id);
+        self.learn(cgroup_id);
         match self.cgroups.get(&cgroup_id) {
             Some(Cgroup::Pod {
                 uids,
@@ -237,7 +241,7 @@ impl Identity for KubernetesIdentity {
     }
 
     fn is_proxy(&mut self, cgroup_id: u64, tgid: u32) -> Option<bool> {
-        let _known = self.cgroup(cgroup_id);
+        self.learn(cgroup_id);
         let in_pod = match self.cgroups.get(&cgroup_id) {
             Some(Cgroup::Pod { containers, .. }) => {
                 let mut known = containers.iter();
@@ -270,13 +274,16 @@ impl Identity for KubernetesIdentity {
                 self.give_back = Some(now.saturating_add(GIVE_BACK_AFTER_NS));
             }
             self.store.apply(update, now);
+            self.uncounted.get_or_insert(now);
         }
         if self.give_back.is_some_and(|due| due <= now) {
             self.give_back = None;
-            crate::agent::give_back_memory();
+            memory::give_back();
         }
-        if now.saturating_sub(self.counted) >= COUNT_EVERY_NS {
-            self.counted = now;
+        // Counting goes through every pod, so it is done where something has changed.
+        let due = |since: Ktime| now.saturating_sub(since) >= COUNT_EVERY_NS;
+        if self.uncounted.is_some_and(due) {
+            self.uncounted = None;
             self.count();
             self.meet(now);
         }
