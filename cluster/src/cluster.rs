@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hoptrace_lab::{ProcessId, host, spawn, wait};
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::components::Component;
 use crate::helm::Helm;
@@ -245,21 +244,7 @@ impl Cluster {
     pub fn wait_node(&self, limit: Duration) -> Result<()> {
         let log = self.layout.log(Component::Kubelet.name());
         self.kubectl()
-            .until(
-                "the node is ready",
-                limit,
-                &["get", "node", NODE_NAME],
-                |node| {
-                    let conditions = node.pointer("/status/conditions")?.as_array()?;
-                    conditions
-                        .iter()
-                        .any(|condition| {
-                            condition.get("type") == Some(&Value::from("Ready"))
-                                && condition.get("status") == Some(&Value::from("True"))
-                        })
-                        .then_some(())
-                },
-            )
+            .wait_condition("the node is ready", limit, ["node", NODE_NAME], "Ready")
             .with_context(|| format!("the kubelet said last:{}", spawn::last_words(&log)))
     }
 

@@ -118,6 +118,28 @@ impl Kubectl {
         })
     }
 
+    /// Waits until an object's condition is `True`.
+    ///
+    /// # Errors
+    /// It is not in time: the error tells the last failure.
+    pub fn wait_condition(
+        &self,
+        goal: &str,
+        limit: Duration,
+        object: [&str; 2],
+        condition: &str,
+    ) -> Result<()> {
+        let [kind, name] = object;
+        self.until(goal, limit, &["get", kind, name], |object| {
+            let conditions = object.pointer("/status/conditions")?.as_array()?;
+            let is_so = |found: &Value| {
+                found.get("type") == Some(&Value::from(condition))
+                    && found.get("status") == Some(&Value::from("True"))
+            };
+            conditions.iter().any(is_so).then_some(())
+        })
+    }
+
     /// Starts it in the background, its output to be read.
     ///
     /// # Errors

@@ -6,9 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use hoptrace_lab::leaf_params;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use serde_json::json;
 
@@ -72,18 +73,8 @@ impl Authority {
     }
 
     fn leaf(&self, subject: DistinguishedName, names: Vec<SanType>) -> Result<Leaf> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = subject;
-        params.subject_alt_names = names;
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
         let key = KeyPair::generate()?;
+        let params = leaf_params(subject, names);
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         let key = key.serialize_pem();
         Ok(Leaf { certificate, key })

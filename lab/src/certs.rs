@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use crate::spawn::SIDECAR_USER;
@@ -58,11 +58,20 @@ pub(crate) fn create(dir: &Path) -> Result<()> {
 }
 
 fn leaf(pod: Pod) -> Result<CertificateParams> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
     let identity = pod.spiffe(NAMESPACE);
     let name = identity.as_str().try_into().context("SPIFFE identity")?;
-    params.subject_alt_names = vec![SanType::URI(name)];
+    Ok(leaf_params(
+        DistinguishedName::new(),
+        vec![SanType::URI(name)],
+    ))
+}
+
+/// Of a certificate for both ends of mutual TLS.
+#[must_use]
+pub fn leaf_params(subject: DistinguishedName, names: Vec<SanType>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject;
+    params.subject_alt_names = names;
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
         KeyUsagePurpose::KeyEncipherment,
@@ -71,7 +80,7 @@ fn leaf(pod: Pod) -> Result<CertificateParams> {
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    Ok(params)
+    params
 }
 
 fn write(path: &Path, pem: &str, mode: u32) -> Result<()> {

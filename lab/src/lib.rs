@@ -42,6 +42,7 @@ pub mod wait;
 
 pub use access::{AccessDirection, AccessEntry};
 pub use agent::{AgentOptions, AgentProcess};
+pub use certs::leaf_params;
 pub use cpu::StarveGuard;
 pub use daemon::free_port;
 pub use host::need_root;

@@ -51,20 +51,11 @@ pub(super) fn check(bed: &Bed, figures: &mut Figures) -> Result<()> {
     }
     for (group, _, _, plural, _) in FOREIGN {
         let name = format!("{plural}.{group}");
-        bed.kubectl.until(
+        bed.kubectl.wait_condition(
             "a foreign kind is established",
             ESTABLISHED_LIMIT,
-            &["get", "customresourcedefinition", &name],
-            |definition| {
-                let conditions = definition.pointer("/status/conditions")?.as_array()?;
-                conditions
-                    .iter()
-                    .any(|condition| {
-                        condition.get("type") == Some(&Value::from("Established"))
-                            && condition.get("status") == Some(&Value::from("True"))
-                    })
-                    .then_some(())
-            },
+            ["customresourcedefinition", &name],
+            "Established",
         )?;
     }
     let taken = kustomizations()?
