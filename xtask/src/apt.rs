@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::run;
+use crate::{paths, run};
 
 /// The suite whose archive the others are in; it is among the system's sources.
 const SYSTEM_SUITE: &str = "bookworm";
@@ -166,9 +166,7 @@ impl Apt {
     fn empty_archives(&self) -> Result<PathBuf> {
         let archives = self.directory.join("archives");
         let emptying = || format!("cannot empty {}", archives.display());
-        if archives.exists() {
-            fs::remove_dir_all(&archives).with_context(emptying)?;
-        }
+        paths::remove_tree(&archives)?;
         fs::create_dir_all(archives.join("partial")).with_context(emptying)?;
         Ok(archives)
     }

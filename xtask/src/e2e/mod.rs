@@ -183,8 +183,6 @@ fn keep(bed: Bed) -> Result<()> {
 
 fn empty(dir: &Path) -> Result<()> {
     let emptying = || format!("cannot empty {}", dir.display());
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(emptying)?;
-    }
+    paths::remove_tree(dir)?;
     fs::create_dir_all(dir).with_context(emptying)
 }

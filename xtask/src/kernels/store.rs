@@ -2,7 +2,6 @@
 //! module for veth, an emulator, a shell.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -173,7 +172,7 @@ impl Store {
         self.apt()?
             .unpack_closure("QEMU", EMULATOR_SUITE, EMULATOR, &partial)?;
         let home = self.directory.join("qemu");
-        remove(&home)?;
+        paths::remove_tree(&home)?;
         rename(&partial, &home)
     }
 
@@ -183,7 +182,7 @@ impl Store {
             .unpack("busybox", &[SHELL.to_owned()], &partial)?;
         let places = ["bin/busybox", "usr/bin/busybox"].map(str::to_owned);
         rename(&first(&partial, &places)?, &self.busybox())?;
-        remove(&partial)
+        paths::remove_tree(&partial)
     }
 
     fn fetch_kernel(&mut self, series: &'static Series) -> Result<Kernel> {
@@ -219,7 +218,7 @@ impl Store {
         apt.unpack(&format!("Linux {release}"), &names, &partial)?;
         let directory = self.directory.join(release.full());
         let chosen = self.directory.join("partial-kernel");
-        remove(&chosen)?;
+        paths::remove_tree(&chosen)?;
         fs::create_dir(&chosen).with_context(|| format!("cannot create {}", chosen.display()))?;
         let full = release.full();
         let images = [
@@ -233,9 +232,9 @@ impl Store {
         });
         let module = first(&partial, modules.as_flattened())?;
         self.decompress(&module, &chosen.join(VETH))?;
-        remove(&directory)?;
+        paths::remove_tree(&directory)?;
         rename(&chosen, &directory)?;
-        remove(&partial)?;
+        paths::remove_tree(&partial)?;
         Ok(Kernel {
             series,
             release,
@@ -278,7 +277,7 @@ impl Store {
     /// An empty directory beside the things that it becomes, so that moving is one step.
     fn partial(&self) -> Result<PathBuf> {
         let partial = self.directory.join("partial");
-        remove(&partial)?;
+        paths::remove_tree(&partial)?;
         fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         Ok(partial)
     }
@@ -310,16 +309,6 @@ fn first(root: &Path, names: &[String]) -> Result<PathBuf> {
 fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to)
         .with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
-}
-
-/// A directory with all that is in it; none is as good.
-fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

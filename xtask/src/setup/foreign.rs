@@ -57,9 +57,7 @@ pub(super) fn install() -> Result<()> {
     let fetched = fetch(&partial);
     let moved = fetched.and_then(|()| {
         let moving = || format!("moving the packages to {}", root.display());
-        if root.exists() {
-            fs::remove_dir_all(&root).with_context(moving)?;
-        }
+        paths::remove_tree(&root)?;
         fs::rename(partial.join("unpacked"), &root).with_context(moving)
     });
     let _gone = fs::remove_dir_all(&partial);
