@@ -78,7 +78,9 @@ fn record(ctx: &SkBuffContext) {
         (*packet).len = segment.len;
         let addresses = (&raw mut (*packet).addresses).cast();
         let prefix = (&raw mut (*packet).prefix).cast();
-        // Read anew for the bounds, so that the verifier sees them and the compiler does not.
+        // Read anew for the bounds, so that the verifier sees them and the compiler does not. The empty
+        // statement of `header::bounded` would get two lines of debug information here for one place,
+        // which the kernel refuses.
         let len = if segment.len < PREFIX_LEN as u32 {
             (&raw const segment.len).read_volatile() & (PREFIX_LEN as u32 - 1)
         } else {
