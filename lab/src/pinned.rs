@@ -56,18 +56,12 @@ pub enum Found {
 }
 
 impl Pinned {
-    /// Where setup puts it: `$HOPTRACE_CACHE`, else `~/.cache/hoptrace`.
+    /// Where setup puts it in the [`cache`].
     ///
     /// # Errors
-    /// Neither that variable nor `HOME` is set.
+    /// There is no place for a cache.
     pub fn cached(&self) -> Result<PathBuf> {
-        let cache = match env::var_os("HOPTRACE_CACHE") {
-            Some(dir) => PathBuf::from(dir),
-            None => env::home_dir()
-                .context("HOME is not set; set HOME, or HOPTRACE_CACHE")?
-                .join(".cache/hoptrace"),
-        };
-        Ok(cache
+        Ok(cache()?
             .join(format!("{}-{}", self.name, self.version))
             .join(self.name))
     }
@@ -139,6 +133,18 @@ impl Pinned {
         let _unremembered = fs::write(&stamp_path, stamp);
         Ok(Found::Genuine)
     }
+}
+
+/// What setup builds or fetches once per user: `$HOPTRACE_CACHE`, else `~/.cache/hoptrace`.
+///
+/// # Errors
+/// Neither that variable nor `HOME` is set.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os("HOPTRACE_CACHE") {
+        return Ok(PathBuf::from(dir));
+    }
+    let home = env::home_dir().context("HOME is not set; set HOME, or HOPTRACE_CACHE")?;
+    Ok(home.join(".cache").join("hoptrace"))
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.

@@ -28,14 +28,8 @@ pub(crate) fn ebpf_object() -> PathBuf {
     target().join("bpf").join("hoptrace.o")
 }
 
-/// What setup builds or fetches once per user: `$HOPTRACE_CACHE`, else `~/.cache/hoptrace`.
-pub(crate) fn cache() -> Result<PathBuf> {
-    if let Some(dir) = env::var_os("HOPTRACE_CACHE") {
-        return Ok(PathBuf::from(dir));
-    }
-    let home = env::home_dir().context("HOME is not set; set HOME, or HOPTRACE_CACHE")?;
-    Ok(home.join(".cache").join("hoptrace"))
-}
+/// What setup builds or fetches once per user; the lab looks for its programs there too.
+pub(crate) use hoptrace_lab::pinned::cache;
 
 /// Where cargo installs programs: `$CARGO_HOME`, else `~/.cargo`.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
