@@ -1,7 +1,8 @@
 //! The running agent: the only module that knows all stages, the clock and the outside.
 //!
-//! One thread does everything. It polls the ring (a wake-up for each record would cost the observed
-//! node fifty times what the record does), lets scrapes in between batches, and owns every table.
+//! One thread does everything but to make the text of a scrape. It polls the ring (a wake-up for each
+//! record would cost the observed node fifty times what the record does) and owns every table. A scrape
+//! comes in between two batches to bring the metrics up to date; they are written by another thread.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracer_common::Loss;
 
@@ -83,6 +84,8 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
     // One thread: capabilities belong to threads, and they are dropped before any other begins.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // One for the scrape that is being written, one for names that are looked up meanwhile.
+        .max_blocking_threads(2)
         .build()
         .map_err(|source| AgentError::Runtime {
             step: "start the runtime",
@@ -98,27 +101,48 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let guard = guard(config).await?;
     let listener = http::bind(config.listen).await?;
     privilege::require(&needed(config))?;
-    let source = identity::start(config).await?;
-    let core = Arc::new(Mutex::new(Core::start(config, source)?));
+    let source = tokio::select! {
+        source = identity::start(config) => source?,
+        signal = ended(&mut interrupt, &mut terminate) => {
+            tracing::info!("{signal}: ended before anything was measured");
+            return Ok(());
+        }
+    };
+    let shared = Arc::new(Shared {
+        core: Mutex::new(Core::start(config, source)?),
+        shown: Mutex::new(()),
+    });
+    let core = &shared.core;
     tracing::info!(address = %config.listen, "serving /metrics, /healthz and /readyz");
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let exposition = Arc::new(Shared(Arc::clone(&core)));
+    let exposition = Arc::clone(&shared);
     let served = tokio::spawn(http::serve(listener, exposition, guard, async {
         // A dropped sender is as good a reason to stop.
         let _ = stopped.await;
     }));
     tokio::select! {
-        () = poll(&core, config) => {}
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        () = poll(core, config) => {}
+        signal = ended(&mut interrupt, &mut terminate) => tracing::info!("{signal}: draining"),
     }
-    lock(&core).finish();
+    {
+        // What is being written is to be of one moment.
+        let _nobody_reads = lock(&shared.shown);
+        lock(core).finish();
+    }
     let _ = stop.send(());
     if let Err(error) = served.await {
         tracing::warn!(%error, "the HTTP side ended badly");
     }
     Ok(())
+}
+
+/// Waits until somebody wants the agent to end; returns by which signal.
+async fn ended(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
 }
 
 /// What stands before `/metrics`.
@@ -165,9 +189,9 @@ async fn poll(core: &Mutex<Core>, config: &Config) {
     }
 }
 
-/// The lock is never held across a panic that the process survives.
-fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
-    core.lock().unwrap_or_else(PoisonError::into_inner)
+/// No lock is held across a panic that the process survives.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Everything the thread owns.
@@ -320,17 +344,26 @@ impl Requests for Metrics {
 }
 
 /// The core as the HTTP side sees it.
-struct Shared(Arc<Mutex<Core>>);
+struct Shared {
+    core: Mutex<Core>,
+    /// Held while the metrics are written: what is shown is of one moment, so its books balance to the
+    /// integer. Taken before the core's.
+    shown: Mutex<()>,
+}
 
 impl Exposition for Shared {
-    fn metrics(&self) -> String {
-        let mut core = lock(&self.0);
-        core.update();
-        core.metrics.encode()
+    fn metrics(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let _unchanged = lock(&self.shown);
+        let shown = {
+            let mut core = lock(&self.core);
+            core.update();
+            core.metrics.shown()
+        };
+        shown.write(out)
     }
 
     fn ready(&self) -> Result<String, String> {
-        let core = lock(&self.0);
+        let core = lock(&self.core);
         if core.finished {
             return Err("stopping: the hooks are detached".to_owned());
         }

@@ -1,15 +1,19 @@
 //! The HTTP side: `/metrics` for Prometheus, `/healthz` and `/readyz` for the kubelet.
 
 mod auth;
+mod coding;
 mod tls;
 
 pub use auth::{Auth, Reviews};
+pub use coding::Coding;
 pub use tls::Tls;
 
 use auth::Verdict;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, WWW_AUTHENTICATE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 /// Media type of Prometheus' text format.
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -47,8 +51,12 @@ const INDEX: &str = "<!doctype html><title>hoptrace</title><h1>hoptrace</h1>\
 
 /// What the agent shows to the outside.
 pub trait Exposition: Send + Sync + 'static {
-    /// The metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+    /// Writes the metrics in Prometheus' text format. It may take its time: it is called on a thread
+    /// for that, for one scrape at a time.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn metrics(&self, out: &mut dyn io::Write) -> io::Result<()>;
     /// Whether the hooks are attached; the text has a line for everything that is degraded all the
     /// same.
     ///
@@ -150,7 +158,11 @@ pub async fn serve(
     guard: Guard,
     shutdown: impl Future<Output = ()>,
 ) {
-    let served = Arc::new(Served { exposition, guard });
+    let served = Arc::new(Served {
+        exposition,
+        guard,
+        turn: Arc::default(),
+    });
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(shutdown);
@@ -184,6 +196,8 @@ pub async fn serve(
 struct Served {
     exposition: Arc<dyn Exposition>,
     guard: Guard,
+    /// Whose turn it is to be shown the metrics: two at a time would take twice the memory.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Starts to serve one connection; `slot` is held until it ends.
@@ -244,10 +258,10 @@ async fn answer_to(request: &Request<Incoming>, served: &Served) -> Response<Ful
             }
         }
     }
-    respond(request, served.exposition.as_ref())
+    respond(request, served).await
 }
 
-fn respond(request: &Request<Incoming>, exposition: &dyn Exposition) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response
@@ -256,15 +270,44 @@ fn respond(request: &Request<Incoming>, exposition: &dyn Exposition) -> Response
         return response;
     }
     match request.uri().path() {
-        "/metrics" => answer(StatusCode::OK, METRICS_CONTENT_TYPE, exposition.metrics()),
+        "/metrics" => metrics(request.headers(), served).await,
         "/healthz" => plain(StatusCode::OK, "ok\n"),
-        "/readyz" => match exposition.ready() {
+        "/readyz" => match served.exposition.ready() {
             Ok(degraded) => plain(StatusCode::OK, format!("ok\n{degraded}")),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
         "/" => answer(StatusCode::OK, "text/html; charset=utf-8", INDEX),
         _ => plain(StatusCode::NOT_FOUND, "not found; try /metrics\n"),
     }
+}
+
+/// The metrics, made apart from the thread that empties the ring.
+async fn metrics(headers: &HeaderMap, served: &Served) -> Response<Full<Bytes>> {
+    let coding = Coding::accepted(headers);
+    let exposition = Arc::clone(&served.exposition);
+    // Held until it is done, even if nobody waits for it any more.
+    let turn = Arc::clone(&served.turn).lock_owned().await;
+    let made = tokio::task::spawn_blocking(move || {
+        let body = coding.body(|out| exposition.metrics(out));
+        drop(turn);
+        body
+    });
+    let made = made.await.map_err(io::Error::other);
+    let body = match made.and_then(|body| body) {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be shown");
+            let text = "the metrics cannot be shown; the agent's log says why\n";
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
+    };
+    let mut response = answer(StatusCode::OK, METRICS_CONTENT_TYPE, body);
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if coding == Coding::Gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
 }
 
 fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

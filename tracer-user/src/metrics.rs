@@ -5,6 +5,7 @@
 
 pub mod label_set;
 pub mod names;
+mod process;
 mod series;
 
 pub use label_set::{LabelSet, ResponseCode};
@@ -13,11 +14,11 @@ use crate::identity::kubernetes::status::{FeedReport, Reason};
 use crate::model::{Fate, Gone, Method, RequestTimes};
 use names::Family;
 use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Counter, CounterVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use std::io;
 use std::time::{Duration, Instant};
 use tracer_common::Loss;
 
@@ -231,23 +232,48 @@ impl Metrics {
         self.requests.len()
     }
 
+    /// What there is to show, brought up to date. Making text of it takes much longer, and needs
+    /// nothing that is still being counted in.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        self.requests.flush();
+        Shown(self.registry.clone())
+    }
+
     /// The exposition in Prometheus' text format, version 0.0.4.
     #[must_use]
     pub fn encode(&self) -> String {
-        self.requests.flush();
-        let mut text = String::new();
-        // Writing to a String fails only for a family without a name or without metrics, and
-        // `gather` hands out neither; what was written before is kept all the same.
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+        let mut text = Vec::new();
+        if let Err(error) = self.shown().write(&mut text) {
             tracing::error!(%error, "the exposition is cut short");
         }
-        text
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// Every metric as of [`Metrics::shown`], as long as nobody brings it up to date again.
+pub struct Shown(Registry);
+
+impl Shown {
+    /// Writes the exposition in Prometheus' text format, version 0.0.4, in many small pieces.
+    ///
+    /// # Errors
+    /// Those of `out`: a family without a name or without metrics would be one as well, and there
+    /// is none among what is gathered.
+    pub fn write(&self, mut out: &mut dyn io::Write) -> io::Result<()> {
+        let encoder = TextEncoder::new();
+        for family in self.0.gather() {
+            encoder
+                .encode(&[family], &mut out)
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 }
 
 /// Families nobody counts in: the process and the build.
 fn registry_extras(registry: &Registry) -> Result<(), MetricsError> {
-    registry.register(Box::new(ProcessCollector::for_self()))?;
+    registry.register(Box::new(process::Process::of_this()?))?;
     let family = names::BUILD_INFO;
     let build = register(registry, IntGaugeVec::new(options(family), family.labels)?)?;
     let values = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH];

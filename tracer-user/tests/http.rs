@@ -1,8 +1,10 @@
 //! The HTTP side over real sockets.
 #![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
 
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,8 +17,8 @@ struct Agent {
 }
 
 impl Exposition for Agent {
-    fn metrics(&self) -> String {
-        "up 1\n".to_owned()
+    fn metrics(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(b"up 1\n")
     }
 
     fn ready(&self) -> Result<String, String> {
@@ -27,7 +29,7 @@ impl Exposition for Agent {
     }
 }
 
-async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+async fn ask(address: std::net::SocketAddr, request: &'static str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let text = format!("{request} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.unwrap();
@@ -93,6 +95,81 @@ async fn every_path_answers_and_shutdown_ends_it() {
         .await
         .unwrap()
         .unwrap();
+}
+
+/// Metrics that are not done before the test says so.
+struct Slow {
+    begun: mpsc::Sender<()>,
+    go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Exposition for Slow {
+    fn metrics(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.begun.send(()).unwrap();
+        self.go_on.lock().unwrap().recv().unwrap();
+        (0..1_000).try_for_each(|line| writeln!(out, "up{{line=\"{line}\"}} 1"))
+    }
+
+    fn ready(&self) -> Result<String, String> {
+        Ok(String::new())
+    }
+}
+
+/// The runtime has one thread, as the agent's has.
+#[tokio::test]
+async fn metrics_are_written_beside_everything_else_one_scrape_at_a_time() {
+    let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (begun, begins) = mpsc::channel();
+    let (go_on, continues) = mpsc::channel();
+    let slow = Arc::new(Slow {
+        begun,
+        go_on: Mutex::new(continues),
+    });
+    let shutdown = std::future::pending();
+    let server = tokio::spawn(serve(listener, slow, Guard::open(), shutdown));
+
+    let first = tokio::spawn(ask(address, "GET /metrics"));
+    let second = tokio::spawn(ask(address, "GET /metrics"));
+    let until_begun = async {
+        while begins.try_recv().is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, until_begun).await.unwrap();
+    // One is being written; the thread that serves is free, and the other waits for its turn.
+    let healthy = tokio::time::timeout(limit, ask(address, "GET /healthz"));
+    assert!(healthy.await.unwrap().contains("200 OK"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(begins.try_recv().is_err(), "two are written at a time");
+
+    go_on.send(()).unwrap();
+    go_on.send(()).unwrap();
+    for answer in [first, second] {
+        let answer = tokio::time::timeout(limit, answer).await.unwrap().unwrap();
+        assert!(answer.ends_with("up{line=\"999\"} 1\n"), "{answer}");
+        assert!(answer.contains("vary: accept-encoding"), "{answer}");
+        assert!(!answer.contains("content-encoding"), "{answer}");
+    }
+
+    go_on.send(()).unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+                   Accept-Encoding: zstd, gzip\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let (head, body) = answer.split_at(end.unwrap() + 4);
+    let head = std::str::from_utf8(head).unwrap();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(body)
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text.lines().count(), 1_000);
+    server.abort();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod kube_api;
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -20,8 +21,8 @@ use tracer_user::http::{Auth, Exposition, Guard, Tls, bind, serve};
 struct Agent;
 
 impl Exposition for Agent {
-    fn metrics(&self) -> String {
-        "up 1\n".to_owned()
+    fn metrics(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(b"up 1\n")
     }
 
     fn ready(&self) -> Result<String, String> {
@@ -46,7 +47,7 @@ async fn talk(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     path: &str,
     header: &str,
-) -> std::io::Result<String> {
+) -> io::Result<String> {
     let text = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{header}Connection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await?;
     let mut answer = String::new();
@@ -68,7 +69,7 @@ fn certify(certificate: &Path, key: &Path) -> CertificateDer<'static> {
 }
 
 /// Asks over TLS, trusting one certificate alone.
-async fn secret(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<String> {
+async fn secret(address: SocketAddr, trusted: &CertificateDer<'static>) -> io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -13,14 +13,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracer_common::record::{PAYLOAD_HTTP, PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER};
 use tracer_common::{ExchangeRecord, SocketInfo};
 use tracer_user::config::Config;
+use tracer_user::http::Coding;
 use tracer_user::join::{Chain, JoinConfig};
-use tracer_user::metrics::{Metrics, MetricsConfig};
-use tracer_user::model::{Fate, Identity, Ktime, Method, RequestTimes, Workload};
+use tracer_user::metrics::{Metrics, MetricsConfig, Shown};
+use tracer_user::model::{
+    Fate, Identity, Ktime, Method, Protocol, Reporter, RequestLabels, RequestTimes, Workload,
+};
 use tracer_user::pipeline::{Output, Pipeline};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -222,10 +225,51 @@ struct Row {
     label_sets: usize,
     series: usize,
     scrape_mib: f64,
-    scrape_ms: f64,
+    locked_ms: f64,
+    plain_ms: f64,
+    gzip_mib: f64,
+    gzip_ms: f64,
+    waited_ms: f64,
     rss_mib: f64,
     peak_mib: f64,
     capped: usize,
+}
+
+/// How long a request of a label set that is new takes at most to be counted while the text is made:
+/// it needs the table that is read meanwhile.
+fn longest_wait(metrics: &mut Metrics, shown: &Shown) -> Duration {
+    let mut longest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| Coding::Gzip.body(|out| shown.write(out)).unwrap());
+        for pair in 0.. {
+            let unheard_of = Workload {
+                name: format!("new-{pair}").into(),
+                namespace: "shop".into(),
+                canonical: None,
+            };
+            let times = RequestTimes {
+                labels: RequestLabels {
+                    service: unheard_of.name.clone(),
+                    source: unheard_of.clone(),
+                    destination: unheard_of,
+                    protocol: Protocol::Http,
+                    response_code: 200,
+                    mutual_tls: true,
+                },
+                hops: Vec::new(),
+                totals: vec![(Reporter::Source, 1_000_000)],
+                tcp_rtt_ns: Some(1_000),
+            };
+            let started = Instant::now();
+            metrics.observe(&times);
+            longest = longest.max(started.elapsed());
+            if writer.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    longest
 }
 
 fn run(max_series: usize) -> Row {
@@ -265,11 +309,23 @@ fn run(max_series: usize) -> Row {
         (requests, 3 * requests, 0)
     );
 
+    let label_sets = counted.metrics.label_sets();
     let (rss_mib, _) = resident();
+    // As the agent does it: the metrics are brought up to date under its lock, and written without.
     let started = Instant::now();
-    let text = counted.metrics.encode();
-    let scrape_ms = started.elapsed().as_secs_f64() * 1e3;
+    let shown = counted.metrics.shown();
+    let locked = started.elapsed();
+    let started = Instant::now();
+    let packed = Coding::Gzip.body(|out| shown.write(out)).unwrap();
+    let gzip = started.elapsed();
     let (_, peak_mib) = resident();
+    let started = Instant::now();
+    let text = Coding::Identity.body(|out| shown.write(out)).unwrap();
+    let plain = started.elapsed();
+    let text = String::from_utf8(text).unwrap();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+    let waited = longest_wait(&mut counted.metrics, &shown);
     let capped = text
         .lines()
         .find_map(|line| line.strip_prefix("hoptrace_label_sets_capped_total "))
@@ -282,10 +338,14 @@ fn run(max_series: usize) -> Row {
     );
     Row {
         max_series,
-        label_sets: counted.metrics.label_sets(),
+        label_sets,
         series: text.lines().filter(|line| !line.starts_with('#')).count(),
-        scrape_mib: text.len() as f64 / (1 << 20) as f64,
-        scrape_ms,
+        scrape_mib: mib(text.len()),
+        locked_ms: ms(locked),
+        plain_ms: ms(plain),
+        gzip_mib: mib(packed.len()),
+        gzip_ms: ms(gzip),
+        waited_ms: ms(waited),
         rss_mib,
         peak_mib,
         capped,
@@ -294,16 +354,23 @@ fn run(max_series: usize) -> Row {
 
 #[test]
 fn a_thousand_pairs_on_one_node() {
-    println!("max-series  label sets   series  scrape MiB  scrape ms  RSS MiB  most MiB  capped");
+    println!(
+        "max-series  label sets   series  locked ms  text MiB  text ms  gzip MiB  gzip ms  new ms  RSS MiB  \
+         most MiB  capped"
+    );
     for max_series in [100, 500, 2_000] {
         let row = run(max_series);
         println!(
-            "{:>10}{:>12}{:>9}{:>12.1}{:>11.0}{:>9.1}{:>10.1}{:>8}",
+            "{:>10}{:>12}{:>9}{:>11.1}{:>10.1}{:>9.0}{:>10.2}{:>9.0}{:>8.1}{:>9.1}{:>10.1}{:>8}",
             row.max_series,
             row.label_sets,
             row.series,
+            row.locked_ms,
             row.scrape_mib,
-            row.scrape_ms,
+            row.plain_ms,
+            row.gzip_mib,
+            row.gzip_ms,
+            row.waited_ms,
             row.rss_mib,
             row.peak_mib,
             row.capped
