@@ -59,7 +59,7 @@ impl AgentProcess {
         command.arg("--listen").arg(address.to_string());
         command.arg("--identity").arg(&options.identity);
         command.args(&options.args);
-        let mut daemon = Daemon::start("the agent", &mut command, &options.log)?;
+        let mut daemon = Daemon::start("the agent", command, &options.log)?;
         daemon.wait_ready(address, "/readyz")?;
         Ok(Self { daemon, address })
     }

@@ -1,4 +1,5 @@
-//! A program that runs beside the lab until it is told to end: the agent, Prometheus.
+//! A program that runs beside the lab until it is told to end, or this process does, however: the
+//! agent, Prometheus.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use crate::process::ProcessId;
-use crate::{http, spawn, wait};
+use crate::{http, offspring, spawn, wait};
 
 /// How long it has to become ready: an agent loads its programs, on an emulated machine slowly.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -30,12 +31,12 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts it in a process group of its own, its words going to a file.
-    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
-        spawn::log_to(command, log)?;
+    pub(crate) fn start(name: &'static str, mut command: Command, log: &Path) -> Result<Self> {
+        spawn::log_to(&mut command, log)?;
         command.process_group(0);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let program = command.get_program().to_owned();
+        let mut child = offspring::spawn(command)
+            .with_context(|| format!("cannot start {}", program.display()))?;
         let Some(process) = ProcessId::of(child.id()) else {
             let _ended = child.wait();
             bail!("{name} ended at its start:{}", spawn::last_words(log));

@@ -24,6 +24,7 @@ mod logs;
 pub mod manifests;
 pub mod netns;
 mod nginx;
+mod offspring;
 mod options;
 pub mod pinned;
 mod process;

@@ -62,7 +62,7 @@ impl Prometheus {
         command.arg(format!("--web.listen-address={address}"));
         command.args(["--storage.tsdb.retention.time=1h", "--log.level=warn"]);
         let log = data.0.join("prometheus.log");
-        let mut daemon = Daemon::start("Prometheus", &mut command, &log)?;
+        let mut daemon = Daemon::start("Prometheus", command, &log)?;
         daemon.wait_ready(address, "/-/ready")?;
         Ok(Self {
             _daemon: daemon,
