@@ -29,6 +29,15 @@ pub const KUBECTL: Pinned = Pinned {
     variable: "HOPTRACE_KUBECTL",
 };
 
+/// cargo-deny, which looks at the dependencies' licences and sources.
+pub const CARGO_DENY: Pinned = Pinned {
+    name: "cargo-deny",
+    version: "0.20.2",
+    sha256: "409e8e73387bc249680adc4e2e1a361ab9a492b0038c71c806992ac422ee6855",
+    size: 8_670_568,
+    variable: "HOPTRACE_CARGO_DENY",
+};
+
 /// One release of a program, as one file.
 #[derive(Clone, Copy, Debug)]
 pub struct Pinned {
@@ -173,7 +182,7 @@ mod tests {
 
     #[test]
     fn another_file_is_not_the_release() {
-        for pinned in [ENVOY, HELM, KUBECTL] {
+        for pinned in [ENVOY, HELM, KUBECTL, CARGO_DENY] {
             let absent = Path::new("/no/such/file");
             assert_eq!(pinned.verify(absent).unwrap(), Found::Absent);
             assert_eq!(pinned.verify(Path::new("/bin/sh")).unwrap(), Found::Other);

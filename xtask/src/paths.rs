@@ -31,12 +31,6 @@ pub(crate) fn ebpf_object() -> PathBuf {
 /// What setup builds or fetches once per user; the lab looks for its programs there too.
 pub(crate) use hoptrace_lab::pinned::cache;
 
-/// Where cargo installs programs: `$CARGO_HOME`, else `~/.cargo`.
-pub(crate) fn cargo_home() -> Option<PathBuf> {
-    let chosen = env::var_os("CARGO_HOME").map(PathBuf::from);
-    chosen.or_else(|| env::home_dir().map(|home| home.join(".cargo")))
-}
-
 /// The first executable of that name on `PATH`.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

