@@ -94,7 +94,8 @@ fn yardstick(
     warm_up: Schedule,
     schedule: Schedule,
 ) -> Result<(HookCosts, f64)> {
-    let programs = Yardstick::attach(kind, mesh.lab.cgroup_root())?;
+    let mut programs = Yardstick::attach(kind, mesh.lab.cgroup_root())?;
+    programs.account()?;
     mesh.load(warm_up)?;
     let before = programs.costs()?;
     let report = mesh.load(schedule)?;

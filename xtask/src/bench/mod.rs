@@ -30,7 +30,7 @@ mod yardstick;
 use accounting::Window;
 use machine::Machine;
 use mesh::Mesh;
-use pairs::{Pair, Plan};
+use pairs::{Pair, Plan, Subject};
 use targets::{STATED_RATE, Target};
 
 /// Of what saturates the mesh, the share that a fixed rate takes: busy, and no queue grows.
@@ -43,7 +43,10 @@ pub(crate) struct Options {
     /// Only the accounting of the eBPF programs, in about 30 s: for work on the kernel side.
     #[arg(long)]
     hooks_only: bool,
-    /// Pairs of runs with and without an agent.
+    /// What the pairs compare nothing with; with empty programs there is no accounting.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "hooks_only")]
+    subject: Subject,
+    /// Pairs of runs with and without the subject.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Seconds of each stretch of load; a pair has four.
@@ -101,6 +104,7 @@ fn measure(options: &Options, mesh: &Mesh, started: String, machine: Machine) ->
     println!("saturated at {saturation:.0} requests/s without an agent\n");
     let rate_of = |share| options.rate.map_or(saturation * share, f64::from);
     let plan = (!options.hooks_only).then(|| Plan {
+        subject: options.subject,
         pairs: if options.quick { 2 } else { options.pairs },
         seconds: if options.quick {
             2.0
@@ -112,8 +116,8 @@ fn measure(options: &Options, mesh: &Mesh, started: String, machine: Machine) ->
     let mut pairs = Vec::new();
     if let Some(plan) = plan {
         eprintln!(
-            "… {} pairs with and without an agent, four stretches of {} s each",
-            plan.pairs, plan.seconds
+            "… {} pairs with and without {}, four stretches of {} s each",
+            plan.pairs, plan.subject, plan.seconds
         );
         pairs = pairs::measure(mesh, plan)?;
         println!("{}", pairs_table::show(&pairs, plan));
@@ -122,20 +126,10 @@ fn measure(options: &Options, mesh: &Mesh, started: String, machine: Machine) ->
         Some(rate) => f64::from(rate),
         None => STATED_RATE.min(saturation * ACCOUNTING_SHARE),
     };
-    let (number, seconds) = match (options.quick, options.hooks_only) {
-        (true, _) => (2, 1.5),
-        (false, true) => (4, 2.0),
-        (false, false) => (5, 5.0),
+    let windows = match options.subject {
+        Subject::Agent => account(options, mesh, accounting_rate)?,
+        Subject::Empty => Vec::new(),
     };
-    eprintln!("… accounting, {number} windows of {seconds} s");
-    let windows = accounting::measure(mesh, number, accounting_rate, seconds)?;
-    println!(
-        "Accounting, {number} windows of {seconds} s at {accounting_rate:.0} requests/s (bpf_stats on)"
-    );
-    print!("{}", hooks_table::show(&windows));
-    if accounting_rate < STATED_RATE {
-        println!("The agent's CPU at {STATED_RATE} requests/s is scaled up from this rate.");
-    }
     Ok(Results {
         started,
         machine,
@@ -146,6 +140,25 @@ fn measure(options: &Options, mesh: &Mesh, started: String, machine: Machine) ->
         accounting_rate,
         windows,
     })
+}
+
+/// Measures the accounting and tells it.
+fn account(options: &Options, mesh: &Mesh, rate: f64) -> Result<Vec<Window>> {
+    let (number, seconds) = match (options.quick, options.hooks_only) {
+        (true, _) => (2, 1.5),
+        (false, true) => (4, 2.0),
+        (false, false) => (5, 5.0),
+    };
+    eprintln!("… accounting, {number} windows of {seconds} s");
+    let windows = accounting::measure(mesh, number, rate, seconds)?;
+    println!(
+        "Accounting, {number} windows of {seconds} s at {rate:.0} requests/s (bpf_stats on)"
+    );
+    print!("{}", hooks_table::show(&windows));
+    if rate < STATED_RATE {
+        println!("The agent's CPU at {STATED_RATE} requests/s is scaled up from this rate.");
+    }
+    Ok(windows)
 }
 
 fn write(options: &Options, results: &Results) -> Result<PathBuf> {

@@ -28,12 +28,13 @@ const THROUGHPUT: Row = ("throughput", "/s", |it| it.throughput);
 /// Two tables: at a fixed rate, and saturated.
 pub(super) fn show(pairs: &[Pair], plan: Plan) -> String {
     let Plan {
+        subject,
         seconds,
         rate,
         pairs: number,
     } = plan;
     let mut text = format!(
-        "Fixed rate, {rate:.0} requests/s (open loop), {number} pairs of {seconds} s; CPU is of one request\n"
+        "With and without {subject}: fixed rate, {rate:.0} requests/s (open loop), {number} pairs of {seconds} s; CPU is of one request\n"
     );
     table(&mut text, pairs, |it| &it.fixed, TIMES.iter().chain(&CPU));
     text += "\nSaturated (closed loop)\n";
@@ -139,11 +140,12 @@ mod tests {
             accounted: false,
         };
         let pair = Pair {
-            agent_first: false,
+            traced_first: false,
             without: side(1.0),
             with: side(1.25),
         };
         let plan = Plan {
+            subject: Subject::Agent,
             pairs: 1,
             seconds: 8.0,
             rate: 500.0,

@@ -58,12 +58,12 @@ impl Kind {
     }
 }
 
-/// Attached programs of one kind, accounted; dropping them ends both.
+/// Attached programs of one kind; dropping them detaches them and ends their accounting.
 pub(super) struct Yardstick {
     ebpf: Ebpf,
     kind: Kind,
     _reader: Option<Reader>,
-    _accounting: OwnedFd,
+    accounting: Option<OwnedFd>,
 }
 
 impl Yardstick {
@@ -110,14 +110,23 @@ impl Yardstick {
                 Reader::start(RingBuf::try_from(ring).context("cannot map the ring")?)
             })
             .transpose()?;
-        let accounting = enable_stats(Stats::RunTime)
-            .context("cannot switch on the kernel's accounting of eBPF programs")?;
         Ok(Self {
             ebpf,
             kind,
             _reader: reader,
-            _accounting: accounting,
+            accounting: None,
         })
+    }
+
+    /// Has the kernel account what they cost, from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn account(&mut self) -> Result<()> {
+        let accounting = enable_stats(Stats::RunTime)
+            .context("cannot switch on the kernel's accounting of eBPF programs")?;
+        self.accounting = Some(accounting);
+        Ok(())
     }
 
     /// What was accounted so far.
