@@ -10,7 +10,7 @@ use aya_ebpf::macros::{btf_tracepoint, cgroup_skb};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 
 use crate::segment::{self, Kind};
-use crate::{PASS, emit};
+use crate::{PASS, emit, header};
 
 /// Of the payload, as far as the packet goes.
 const PREFIX_LEN: usize = 512;
@@ -78,16 +78,8 @@ fn record(ctx: &SkBuffContext) {
         (*packet).len = segment.len;
         let addresses = (&raw mut (*packet).addresses).cast();
         let prefix = (&raw mut (*packet).prefix).cast();
-        // Read anew for the bounds, so that the verifier sees them and the compiler does not. The empty
-        // statement of `header::bounded` would get two lines of debug information here for one place,
-        // which the kernel refuses.
-        let len = if segment.len < PREFIX_LEN as u32 {
-            (&raw const segment.len).read_volatile() & (PREFIX_LEN as u32 - 1)
-        } else {
-            PREFIX_LEN as u32
-        };
-        if len > 0
-            && bpf_skb_load_bytes(skb.cast(), ADDRESSES, addresses, 32) == 0
+        let len = header::bounded(segment.len, PREFIX_LEN as u32);
+        if bpf_skb_load_bytes(skb.cast(), ADDRESSES, addresses, 32) == 0
             && bpf_skb_load_bytes(skb.cast(), segment.offset, prefix, len) == 0
         {
             bpf_ringbuf_submit(packet.cast(), 0);
