@@ -4,8 +4,8 @@ use crate::calls::Calls;
 use crate::decode::{Exchange, Payload};
 use crate::join::Chain;
 use crate::model::{
-    Hop, HopTime, Identity, Ktime, Leg, Part, Protocol, Reporter, RequestLabels, RequestTimes,
-    Workload,
+    Dropped, Hop, HopTime, Identity, Ktime, Leg, Negative, Part, Protocol, Reporter, RequestLabels,
+    RequestTimes, Workload,
 };
 use crate::roles::is_inbound_source;
 
@@ -34,29 +34,60 @@ impl Attribute {
         identity: &mut (impl Identity + ?Sized),
     ) -> RequestTimes {
         self.calls.note_client(chain);
-        let mut hops = Vec::with_capacity(16);
-        sidecars(chain, &mut hops);
-        connections(chain, &mut hops);
+        let mut times = Times {
+            hops: Vec::with_capacity(16),
+            ..Times::default()
+        };
+        sidecars(chain, &mut times);
+        connections(chain, &mut times);
         if let Some(server) = chain.app_server {
             let nested = self.calls.take_nested(server);
-            app(server, nested, &mut hops);
+            app(server, nested, &mut times);
         }
+        let totals = totals(chain, &mut times);
         RequestTimes {
             labels: labels(chain, identity),
-            hops,
-            totals: totals(chain),
+            hops: times.hops,
+            totals,
             tcp_rtt_ns: chain
                 .outbound_client
                 // An app's own socket is the wire only where it has no sidecar.
                 .or(chain.app_client.filter(|_| chain.outbound_server.is_none()))
                 .filter(|wire| wire.srtt_us > 0 && !wire.socket.remote.ip().is_loopback())
                 .map(|wire| u64::from(wire.srtt_us) * 1000),
+            dropped: times.dropped,
         }
     }
 }
 
+/// The self times of one request, and those that would have been negative.
+#[derive(Debug, Default)]
+struct Times {
+    hops: Vec<HopTime>,
+    dropped: Vec<Dropped>,
+}
+
+impl Times {
+    fn push(&mut self, hop: Hop, leg: Leg, part: Part, duration: Result<u64, Negative>) {
+        match duration {
+            Ok(duration_ns) => self.hops.push(HopTime {
+                hop,
+                leg,
+                part,
+                duration_ns,
+            }),
+            Err(reason) => self.dropped.push(Dropped::of(Some(hop), reason)),
+        }
+    }
+}
+
+/// From one stamp to a later one.
+fn between(from: Ktime, to: Ktime) -> Result<u64, Negative> {
+    to.checked_sub(from).ok_or(Negative::Order)
+}
+
 /// Self times of both sidecars, each leg split at the read.
-fn sidecars(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
+fn sidecars(chain: &Chain<'_>, times: &mut Times) {
     let sides = [
         (
             Hop::SidecarOutbound,
@@ -73,45 +104,35 @@ fn sidecars(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
         let (Some(server), Some(client)) = (server, client) else {
             continue;
         };
+        let mut split = |leg, arrived, read, left| split(hop, leg, [arrived, left], read, times);
         split(
-            hop,
             Leg::Request,
             server.request_first,
             server.read,
             client.request_first,
-            hops,
         );
         split(
-            hop,
             Leg::Response,
             client.response_first,
             client.read,
             server.response_first,
-            hops,
         );
     }
 }
 
 /// Splits `arrived → left` at `read`.
-fn split(
-    hop: Hop,
-    leg: Leg,
-    arrived: Ktime,
-    read: Option<Ktime>,
-    left: Ktime,
-    hops: &mut Vec<HopTime>,
-) {
+fn split(hop: Hop, leg: Leg, [arrived, left]: [Ktime; 2], read: Option<Ktime>, times: &mut Times) {
     match read {
         Some(read) => {
-            push(hop, leg, Part::Queue, read.checked_sub(arrived), hops);
-            push(hop, leg, Part::Processing, left.checked_sub(read), hops);
+            times.push(hop, leg, Part::Queue, between(arrived, read));
+            times.push(hop, leg, Part::Processing, between(read, left));
         }
-        None => push(hop, leg, Part::Whole, left.checked_sub(arrived), hops),
+        None => times.push(hop, leg, Part::Whole, between(arrived, left)),
     }
 }
 
 /// Time on each connection: loopback inside a pod, network between pods.
-fn connections(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
+fn connections(chain: &Chain<'_>, times: &mut Times) {
     let mut client: Option<&Exchange> = None;
     for exchange in chain.sockets() {
         if exchange.side == crate::decode::Side::Client {
@@ -122,17 +143,16 @@ fn connections(chain: &Chain<'_>, hops: &mut Vec<HopTime>) {
             continue;
         };
         if is_loopback(client, exchange) {
-            let request = exchange.request_first.checked_sub(client.request_first);
-            let response = client.response_first.checked_sub(exchange.response_first);
-            push(Hop::Loopback, Leg::Request, Part::Whole, request, hops);
-            push(Hop::Loopback, Leg::Response, Part::Whole, response, hops);
+            let request = between(client.request_first, exchange.request_first);
+            let response = between(exchange.response_first, client.response_first);
+            times.push(Hop::Loopback, Leg::Request, Part::Whole, request);
+            times.push(Hop::Loopback, Leg::Response, Part::Whole, response);
         } else {
-            let outer = client.response_first.checked_sub(client.request_first);
-            let inner = exchange.response_first.checked_sub(exchange.request_first);
-            let both = outer
-                .zip(inner)
-                .and_then(|(outer, inner)| outer.checked_sub(inner));
-            push(Hop::Network, Leg::Both, Part::Whole, both, hops);
+            let outer = between(client.request_first, client.response_first);
+            let inner = between(exchange.request_first, exchange.response_first);
+            let both = outer.and_then(|outer| Ok((outer, inner?)));
+            let both = both.and_then(|(o, i)| o.checked_sub(i).ok_or(Negative::Inside));
+            times.push(Hop::Network, Leg::Both, Part::Whole, both);
         }
     }
 }
@@ -146,53 +166,35 @@ fn is_loopback(client: &Exchange, server: &Exchange) -> bool {
 }
 
 /// The app's own time: turn-around less its own calls.
-fn app(server: &Exchange, nested: u64, hops: &mut Vec<HopTime>) {
+fn app(server: &Exchange, nested: u64, times: &mut Times) {
     let (arrived, left) = (server.request_first, server.response_first);
+    let less_calls = |busy: u64| busy.checked_sub(nested).ok_or(Negative::Calls);
+    let mut push = |part, duration| times.push(Hop::App, Leg::Both, part, duration);
     match server.read {
         Some(read) => {
-            let busy = left
-                .checked_sub(read)
-                .and_then(|busy| busy.checked_sub(nested));
-            push(
-                Hop::App,
-                Leg::Both,
-                Part::Queue,
-                read.checked_sub(arrived),
-                hops,
-            );
-            push(Hop::App, Leg::Both, Part::Processing, busy, hops);
+            push(Part::Queue, between(arrived, read));
+            push(Part::Processing, between(read, left).and_then(less_calls));
         }
-        None => {
-            let whole = left
-                .checked_sub(arrived)
-                .and_then(|whole| whole.checked_sub(nested));
-            push(Hop::App, Leg::Both, Part::Whole, whole, hops);
-        }
+        None => push(Part::Whole, between(arrived, left).and_then(less_calls)),
     }
 }
 
-fn push(hop: Hop, leg: Leg, part: Part, duration: Option<u64>, hops: &mut Vec<HopTime>) {
-    if let Some(duration_ns) = duration {
-        hops.push(HopTime {
-            hop,
-            leg,
-            part,
-            duration_ns,
-        });
-    }
-}
-
-fn totals(chain: &Chain<'_>) -> Vec<(Reporter, u64)> {
-    let whole = |exchange: &Exchange| exchange.response_first.checked_sub(exchange.request_first);
-    let source = chain
-        .app_client
-        .and_then(whole)
-        .map(|total| (Reporter::Source, total));
+fn totals(chain: &Chain<'_>, times: &mut Times) -> Vec<(Reporter, u64)> {
     // Behind a sidecar the pod's first socket is the sidecar's, whether or not it was found.
     let unmeshed = chain.app_server.filter(|_| chain.inbound_client.is_none());
-    let destination = chain.inbound_server.or(unmeshed).and_then(whole);
-    let destination = destination.map(|total| (Reporter::Destination, total));
-    source.into_iter().chain(destination).collect()
+    let ends = [
+        (Reporter::Source, chain.app_client),
+        (Reporter::Destination, chain.inbound_server.or(unmeshed)),
+    ];
+    let mut totals = Vec::with_capacity(ends.len());
+    for (reporter, end) in ends {
+        let Some(end) = end else { continue };
+        match between(end.request_first, end.response_first) {
+            Ok(total) => totals.push((reporter, total)),
+            Err(reason) => times.dropped.push(Dropped::of(None, reason)),
+        }
+    }
+    totals
 }
 
 fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> RequestLabels {
@@ -273,5 +275,117 @@ impl<'a> Chain<'a> {
         ]
         .into_iter()
         .flatten()
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "an error is the result of the test"
+)]
+mod tests {
+    use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
+    use tracer_common::{ExchangeRecord, SocketInfo};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+    use crate::decode::{Decoded, decode};
+    use crate::sockets::Sockets;
+
+    /// Begins, was read, ended.
+    type Stamps = (u64, u64, u64);
+
+    fn exchange(side: u8, (begins, read, ended): Stamps) -> Exchange {
+        let mut record = ExchangeRecord::new_zeroed();
+        record.side = side;
+        record.request_first_ktime_ns = begins;
+        record.read_ktime_ns = read;
+        record.response_first_ktime_ns = ended;
+        let mut info = SocketInfo::new_zeroed();
+        // Two addresses of the network.
+        let (near, far) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let (local, remote) = if side == SIDE_CLIENT {
+            (near, far)
+        } else {
+            (far, near)
+        };
+        info.saddr = std::net::Ipv4Addr::from(local).to_ipv6_mapped().octets();
+        info.daddr = std::net::Ipv4Addr::from(remote).to_ipv6_mapped().octets();
+        let bytes = [record.as_bytes(), info.as_bytes()].concat();
+        match decode(&bytes, &mut Sockets::default()).unwrap() {
+            Decoded::Exchange(exchange) => exchange,
+            Decoded::Handshake => panic!("no handshake was made"),
+        }
+    }
+
+    /// Hops and what was dropped, of a caller and a server that made calls for `nested`.
+    fn check(client: Stamps, server: Stamps, nested: u64) -> (Vec<Hop>, Vec<Dropped>) {
+        let (client, server) = (exchange(SIDE_CLIENT, client), exchange(SIDE_SERVER, server));
+        let chain = Chain {
+            app_client: Some(&client),
+            app_server: Some(&server),
+            ..Chain::default()
+        };
+        let mut times = Times::default();
+        connections(&chain, &mut times);
+        app(&server, nested, &mut times);
+        let kept = totals(&chain, &mut times).len();
+        let whole = times.dropped.iter().filter(|dropped| dropped.hop.is_none());
+        assert_eq!(kept + whole.count(), 2);
+        (
+            times.hops.iter().map(|time| time.hop).collect(),
+            times.dropped,
+        )
+    }
+
+    #[test]
+    fn every_time_is_told_or_dropped_for_a_reason() {
+        let of = |hop, reason| Dropped::of(Some(hop), reason);
+        let all = vec![Hop::Network, Hop::App, Hop::App];
+        let client = (100, 200, 190);
+        // The read is of the response on the client's side, of the request on the server's.
+        for (name, client, server, nested, hops, dropped) in [
+            ("well", client, (120, 130, 180), 50, all.clone(), vec![]),
+            (
+                "calls of another request",
+                client,
+                (120, 130, 180),
+                51,
+                vec![Hop::Network, Hop::App],
+                vec![of(Hop::App, Negative::Calls)],
+            ),
+            (
+                "a read before its arrival",
+                client,
+                (120, 110, 180),
+                0,
+                vec![Hop::Network, Hop::App],
+                vec![of(Hop::App, Negative::Order)],
+            ),
+            (
+                "a server that took longer than its client",
+                client,
+                (90, 130, 185),
+                0,
+                vec![Hop::App, Hop::App],
+                vec![of(Hop::Network, Negative::Inside)],
+            ),
+            (
+                "an end before its beginning",
+                (100, 200, 90),
+                (120, 130, 180),
+                0,
+                vec![Hop::App, Hop::App],
+                vec![
+                    of(Hop::Network, Negative::Order),
+                    Dropped::of(None, Negative::Order),
+                ],
+            ),
+        ] {
+            let found = check(client, server, nested);
+            assert_eq!(found, (hops, dropped), "{name}");
+            assert!(found.1.iter().all(|dropped| Dropped::ALL.contains(dropped)));
+        }
     }
 }

@@ -11,7 +11,7 @@ mod series;
 pub use label_set::{LabelSet, ResponseCode};
 
 use crate::identity::kubernetes::status::{FeedReport, Reason};
-use crate::model::{Fate, Gone, Method, RequestTimes};
+use crate::model::{Dropped, Fate, Gone, Method, RequestTimes};
 use names::Family;
 use prometheus::core::Collector;
 use prometheus::{
@@ -54,6 +54,7 @@ pub struct Metrics {
     pending: IntGauge,
     lost: IntCounterVec,
     capped: IntCounter,
+    dropped: IntCounterVec,
     bpf_run_seconds: CounterVec,
     bpf_runs: IntCounterVec,
     identity_synced: IntGaugeVec,
@@ -87,6 +88,7 @@ impl Metrics {
             },
             lost: int_counters(&registry, names::RECORDS_LOST)?,
             capped: int_counter(&registry, names::LABEL_SETS_CAPPED)?,
+            dropped: int_counters(&registry, names::TIMES_DROPPED)?,
             bpf_run_seconds: {
                 let family = names::BPF_RUN_SECONDS;
                 register(&registry, CounterVec::new(options(family), family.labels)?)?
@@ -110,6 +112,9 @@ impl Metrics {
                 }
             }
         }
+        for dropped in Dropped::ALL {
+            self.count_dropped(dropped, 0);
+        }
         for reason in Loss::ALL
             .into_iter()
             .map(Loss::reason)
@@ -124,6 +129,16 @@ impl Metrics {
     pub fn observe(&mut self, times: &RequestTimes) {
         if !self.requests.observe(times) {
             self.capped.inc();
+        }
+        for dropped in &times.dropped {
+            self.count_dropped(*dropped, 1);
+        }
+    }
+
+    fn count_dropped(&self, dropped: Dropped, n: u64) {
+        let values = [dropped.time(), dropped.reason.as_str()];
+        if let Ok(counter) = self.dropped.get_metric_with_label_values(&values) {
+            counter.inc_by(n);
         }
     }
 

@@ -257,6 +257,69 @@ pub struct RequestTimes {
     pub totals: Vec<(Reporter, u64)>,
     /// Smoothed TCP round trip of the pod to pod leg, nanoseconds.
     pub tcp_rtt_ns: Option<u64>,
+    /// What is missing above because it would have been negative.
+    pub dropped: Vec<Dropped>,
+}
+
+/// A time that would have been negative, and is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dropped {
+    /// The hop it belongs to; `None` for the whole request.
+    pub hop: Option<Hop>,
+    /// Why.
+    pub reason: Negative,
+}
+
+impl Dropped {
+    /// Everything that can happen.
+    pub const ALL: [Self; 8] = [
+        Self::of(Some(Hop::App), Negative::Order),
+        Self::of(Some(Hop::App), Negative::Calls),
+        Self::of(Some(Hop::SidecarInbound), Negative::Order),
+        Self::of(Some(Hop::SidecarOutbound), Negative::Order),
+        Self::of(Some(Hop::Network), Negative::Inside),
+        Self::of(Some(Hop::Network), Negative::Order),
+        Self::of(Some(Hop::Loopback), Negative::Order),
+        Self::of(None, Negative::Order),
+    ];
+
+    /// One of them.
+    #[must_use]
+    pub const fn of(hop: Option<Hop>, reason: Negative) -> Self {
+        Self { hop, reason }
+    }
+
+    /// Value of the `time` label.
+    #[must_use]
+    pub const fn time(self) -> &'static str {
+        match self.hop {
+            Some(hop) => hop.as_str(),
+            None => "request",
+        }
+    }
+}
+
+/// Why a time would have been negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Negative {
+    /// Its end is stamped before its beginning.
+    Order,
+    /// The server's side of a connection took longer than the client's.
+    Inside,
+    /// The app's own calls took longer than it worked for the request: they are another's.
+    Calls,
+}
+
+impl Negative {
+    /// Value of the `reason` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Inside => "inside",
+            Self::Calls => "calls",
+        }
+    }
 }
 
 /// Fate of one exchange on one socket; every decoded record has exactly one.

@@ -26,7 +26,7 @@ use tracer_user::model::{
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 15] = [
+const FAMILIES: [Family; 16] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
@@ -35,6 +35,7 @@ const FAMILIES: [Family; 15] = [
     names::PENDING,
     names::RECORDS_LOST,
     names::LABEL_SETS_CAPPED,
+    names::TIMES_DROPPED,
     names::BPF_RUN_SECONDS,
     names::BPF_RUNS,
     names::IDENTITY_SYNCED,
@@ -70,6 +71,7 @@ fn exposition() -> String {
         }],
         totals: vec![(Reporter::Source, 1)],
         tcp_rtt_ns: Some(1),
+        dropped: Vec::new(),
     });
     metrics.set_bpf("egress", 1.0, 1);
     metrics.set_identity(&FeedReport {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tracer_user::metrics::names::CommonLabel;
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
-    Canonical, Fate, Gone, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels,
-    RequestTimes, Workload,
+    Canonical, Dropped, Fate, Gone, Hop, HopTime, Leg, Method, Negative, Part, Protocol, Reporter,
+    RequestLabels, RequestTimes, Workload,
 };
 
 fn config() -> MetricsConfig {
@@ -66,6 +66,7 @@ fn request(source: &str, code: u16) -> RequestTimes {
             (Reporter::Destination, 2_100_000),
         ],
         tcp_rtt_ns: Some(85_000),
+        dropped: Vec::new(),
     }
 }
 
@@ -340,6 +341,31 @@ fn observe_cost() {
 fn metrics_can_be_shared_behind_a_lock() {
     fn shared<T: Send + Sync>(_value: T) {}
     shared(std::sync::Mutex::new(Metrics::new(&config()).unwrap()));
+}
+
+#[test]
+fn what_would_be_negative_is_counted_by_hop_and_reason() {
+    let mut metrics = Metrics::new(&config()).unwrap();
+    let text = metrics.encode();
+    let of = |text: &str| {
+        let lines = series(text, "hoptrace_times_dropped_total").into_iter();
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Each is there from the start, so that rate() sees the first.
+    assert_eq!(of(&text).len(), Dropped::ALL.len());
+    assert!(of(&text).iter().all(|line| line.ends_with("} 0")));
+    let calls = Dropped::of(Some(Hop::App), Negative::Calls);
+    let mut times = request("web", 200);
+    times.dropped = vec![calls, Dropped::of(None, Negative::Order), calls];
+    metrics.observe(&times);
+    let text = metrics.encode();
+    assert_eq!(of(&text).len(), Dropped::ALL.len());
+    for line in [
+        "hoptrace_times_dropped_total{reason=\"calls\",time=\"app\"} 2",
+        "hoptrace_times_dropped_total{reason=\"order\",time=\"request\"} 1",
+    ] {
+        assert!(of(&text).iter().any(|found| found == line), "{line}");
+    }
 }
 
 /// A request from a version of a workload.

@@ -259,6 +259,7 @@ fn longest_wait(metrics: &mut Metrics, shown: &Shown) -> Duration {
                 hops: Vec::new(),
                 totals: vec![(Reporter::Source, 1_000_000)],
                 tcp_rtt_ns: Some(1_000),
+                dropped: Vec::new(),
             };
             let started = Instant::now();
             metrics.observe(&times);

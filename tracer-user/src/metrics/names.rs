@@ -49,6 +49,12 @@ pub const LABEL_SETS_CAPPED: Family = Family {
     help: "Requests observed with workload labels set to other, because max_series label sets exist already.",
     labels: &[],
 };
+/// Times that cannot be.
+pub const TIMES_DROPPED: Family = Family {
+    name: "hoptrace_times_dropped_total",
+    help: "Times that would have been negative and are in no histogram, by hop (or request, for a whole one) and reason.",
+    labels: &["time", "reason"],
+};
 /// Run time of our programs, from the kernel's accounting.
 pub const BPF_RUN_SECONDS: Family = Family {
     name: "hoptrace_bpf_run_seconds_total",
