@@ -151,9 +151,7 @@ fn account(options: &Options, mesh: &Mesh, rate: f64) -> Result<Vec<Window>> {
     };
     eprintln!("… accounting, {number} windows of {seconds} s");
     let windows = accounting::measure(mesh, number, rate, seconds)?;
-    println!(
-        "Accounting, {number} windows of {seconds} s at {rate:.0} requests/s (bpf_stats on)"
-    );
+    println!("Accounting, {number} windows of {seconds} s at {rate:.0} requests/s (bpf_stats on)");
     print!("{}", hooks_table::show(&windows));
     if rate < STATED_RATE {
         println!("The agent's CPU at {STATED_RATE} requests/s is scaled up from this rate.");

@@ -113,6 +113,7 @@ pub(super) fn estimate(pairs: &[Pair], value: impl Fn(&Side, &Side) -> f64) -> O
 
 #[cfg(test)]
 mod tests {
+    use super::super::pairs::Subject;
     use super::*;
 
     fn stretch(scale: f64, elsewhere: f64) -> Stretch {
