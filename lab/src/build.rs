@@ -33,9 +33,10 @@ impl Lab {
         let mut ipv6 = netns::has_ipv6() && !meshed.is_empty();
         for pod in &meshed {
             let netns = pod.netns(&self.options.name);
-            redirect::ipv4(&netns)?;
+            let convention = self.options.convention;
+            redirect::ipv4(&netns, convention)?;
             // Where IPv6 cannot be redirected it goes past the sidecars.
-            ipv6 = ipv6 && redirect::ipv6(&netns).is_ok();
+            ipv6 = ipv6 && redirect::ipv6(&netns, convention).is_ok();
         }
         self.state.ipv6_meshed = ipv6;
         for container in [Container::Sidecar, Container::App] {

@@ -131,6 +131,7 @@ pub(crate) fn sidecar(
         inbound_fault: options.inbound_fault.filter(|_| pod == Pod::Info),
         outbound_fault: options.outbound_fault.filter(|_| pod != Pod::Info),
         ipv6,
+        convention: options.convention,
     };
     let config = files.0.join(format!("{}-envoy.json", pod.short()));
     write(&config, &format!("{:#}\n", sidecar.bootstrap()))?;

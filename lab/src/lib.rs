@@ -48,7 +48,7 @@ pub use cpu::StarveGuard;
 pub use daemon::free_port;
 pub use host::need_root;
 pub use lab::Lab;
-pub use options::{Flavour, LabOptions};
+pub use options::{Convention, Flavour, LabOptions};
 pub use process::ProcessId;
 pub use programs::bin_dir;
 pub use prometheus::{Prometheus, Sample, promtool_check_metrics};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::certs::CertFiles;
 use crate::envoy::{Endpoints, Sidecar};
 use crate::nginx::Gateway;
+use crate::options::Convention;
 use crate::redirect;
 use crate::topology::Pod;
 
@@ -35,6 +36,7 @@ pub fn bootstrap(pod: Pod) -> Value {
         inbound_fault: None,
         outbound_fault: None,
         ipv6: false,
+        convention: Convention::Istio,
     };
     sidecar.bootstrap()
 }

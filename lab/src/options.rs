@@ -21,6 +21,34 @@ pub enum Flavour {
     Jvm,
 }
 
+/// Whose ports and redirection the sidecars have; they are Envoys all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convention {
+    /// Istio's: 15001 and 15006, the app is reached from 127.0.0.6.
+    #[default]
+    Istio,
+    /// Linkerd's: 4140 and 4143, the app is reached from the pod's own address.
+    Linkerd,
+}
+
+impl Convention {
+    /// Where a sidecar takes what its app sends.
+    pub(crate) const fn outbound_port(self) -> u16 {
+        match self {
+            Self::Istio => 15001,
+            Self::Linkerd => 4140,
+        }
+    }
+
+    /// Where it takes what comes for its app.
+    pub(crate) const fn inbound_port(self) -> u16 {
+        match self {
+            Self::Istio => 15006,
+            Self::Linkerd => 4143,
+        }
+    }
+}
+
 /// What a lab is asked to be.
 #[derive(Clone, Debug)]
 pub struct LabOptions {
@@ -30,6 +58,8 @@ pub struct LabOptions {
     pub mode: Mode,
     /// Which capitol-info.
     pub flavour: Flavour,
+    /// Whose ports the sidecars have.
+    pub convention: Convention,
     /// The Envoy binary; [`find`](crate::envoy::find) knows the one that setup fetched.
     pub envoy: PathBuf,
     /// Where `capitol-info` and `hoptrace-load` are; [`bin_dir`](crate::bin_dir) looks for them.
@@ -63,6 +93,7 @@ impl LabOptions {
         Self {
             mode: Mode::Mtls,
             flavour: Flavour::Native,
+            convention: Convention::Istio,
             envoy: envoy.into(),
             bin_dir: bin_dir.into(),
             dir: state::default_dir(&name),

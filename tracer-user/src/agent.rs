@@ -224,6 +224,7 @@ impl Core {
             max_pending: config.max_pending.get(),
         };
         let mut tracer = Tracer::start(&options, join, source.identity)?;
+        tracer.expect(config.sidecars());
         if let Some(recorder) = recorder {
             tracer.record_to(recorder);
         }
@@ -408,6 +409,7 @@ fn load_options(config: &Config) -> Result<LoadOptions, AgentError> {
             config::Headers::Loopback => load::Headers::Loopback,
             config::Headers::Off => load::Headers::Off,
         },
+        sidecar_inbound_port: config.proxy_inbound_port.get(),
         log_level: config.bpf_log as u8,
     })
 }

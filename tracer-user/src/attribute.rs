@@ -7,7 +7,6 @@ use crate::model::{
     Dropped, Hop, HopTime, Identity, Ktime, Leg, Negative, Part, Protocol, Reporter, RequestLabels,
     RequestTimes, Workload,
 };
-use crate::roles::is_inbound_source;
 
 /// Attributes chains. Remembers the calls that apps made, because a caller's own request ends
 /// later than its calls.
@@ -142,7 +141,11 @@ fn connections(chain: &Chain<'_>, times: &mut Times) {
         let Some(client) = client.take() else {
             continue;
         };
-        if is_loopback(client, exchange) {
+        // Whatever its address, a sidecar speaks to its app inside the pod.
+        let to_app = chain
+            .inbound_client
+            .is_some_and(|inner| std::ptr::eq(inner, client));
+        if to_app || is_loopback(client, exchange) {
             let request = between(client.request_first, exchange.request_first);
             let response = between(exchange.response_first, client.response_first);
             times.push(Hop::Loopback, Leg::Request, Part::Whole, request);
@@ -157,11 +160,10 @@ fn connections(chain: &Chain<'_>, times: &mut Times) {
     }
 }
 
-/// A redirected connection ends at 127.0.0.1 or ::1, an inbound one begins at 127.0.0.6 or ::6.
+/// A redirected connection ends at 127.0.0.1 or ::1; an inbound one may begin at 127.0.0.6.
 fn is_loopback(client: &Exchange, server: &Exchange) -> bool {
     server.socket.local.ip().is_loopback()
         || server.socket.remote.ip().is_loopback()
-        || is_inbound_source(server.socket.remote.ip())
         || client.socket.local.ip() == server.socket.local.ip()
 }
 

@@ -11,10 +11,12 @@ pub(crate) mod blame;
 mod file;
 mod options;
 mod print;
+mod sidecars;
 pub mod values;
 
 pub use file::ConfigError;
 pub use options::{AgentArgs, Options};
+pub use sidecars::{Mesh, ProxyAppSource};
 pub use values::{
     AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook,
     RingSize,
@@ -22,12 +24,13 @@ pub use values::{
 
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
 use crate::mounts::{self, MountsError};
+use crate::roles::Sidecars;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 /// The effective configuration of the agent.
@@ -45,8 +48,18 @@ pub struct Config {
     pub auth: AuthSpec,
     /// Who is who.
     pub identity: IdentitySpec,
+    /// Whose sidecars there are: what is not told of them follows from it.
+    pub mesh: Mesh,
     /// Processes with these names are sidecar proxies.
     pub proxy_names: Names,
+    /// Port on which a sidecar takes what comes for its app.
+    pub proxy_inbound_port: NonZeroU16,
+    /// Port on which it takes what its app sends.
+    pub proxy_outbound_port: NonZeroU16,
+    /// From where it reaches its app.
+    pub proxy_app_source: ProxyAppSource,
+    /// User that it runs as.
+    pub proxy_uid: u32,
     /// How to reach the API from outside the cluster; `None`: as a pod of it.
     pub kubeconfig: Option<PathBuf>,
     /// Name of this node; `None`: `NODE_NAME` of the environment.
@@ -95,6 +108,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        Self::of_mesh(Mesh::default())
+    }
+}
+
+impl Config {
+    /// The defaults where these sidecars are.
+    fn of_mesh(mesh: Mesh) -> Self {
+        let sidecars = mesh.preset();
         Self {
             cgroup_root: None,
             listen: SocketAddr::from(([0, 0, 0, 0], options::DEFAULT_PORT)),
@@ -102,7 +123,12 @@ impl Default for Config {
             tls_key: None,
             auth: AuthSpec::None,
             identity: IdentitySpec::Cgroup,
-            proxy_names: Names::one("envoy"),
+            mesh,
+            proxy_names: Names::one(sidecars.process),
+            proxy_inbound_port: sidecars.inbound_port,
+            proxy_outbound_port: sidecars.outbound_port,
+            proxy_app_source: sidecars.app_source,
+            proxy_uid: sidecars.uid,
             kubeconfig: None,
             node_name: None,
             peers: Peers::Pods,
@@ -172,7 +198,12 @@ impl Config {
             Some(ValueSource::CommandLine) => Source::Flag,
             _ => Source::Environment,
         };
-        Ok(Self::join(args.options, file, told))
+        let resolved = Self::join(args.options, file, told);
+        let config = &resolved.config;
+        if config.proxy_inbound_port == config.proxy_outbound_port {
+            return Err(ConfigError::SamePort(config.proxy_inbound_port));
+        }
+        Ok(resolved)
     }
 
     /// The cgroup v2 directory whose sockets are traced.
@@ -181,6 +212,16 @@ impl Config {
     /// When none is configured and no cgroup v2 hierarchy is mounted.
     pub fn cgroup_root(&self) -> Result<PathBuf, MountsError> {
         self.cgroup_root.clone().map_or_else(mounts::cgroup2, Ok)
+    }
+
+    /// What tells the sockets of a sidecar apart.
+    #[must_use]
+    pub fn sidecars(&self) -> Sidecars {
+        Sidecars {
+            inbound_port: self.proxy_inbound_port.get(),
+            outbound_port: self.proxy_outbound_port.get(),
+            app_source: self.proxy_app_source.get(),
+        }
     }
 
     /// The part of the configuration the metrics need.
@@ -235,6 +276,38 @@ mod tests {
                 .sources
                 .values()
                 .all(|&source| source == Source::File)
+        );
+    }
+
+    #[test]
+    fn what_is_told_of_a_sidecar_comes_before_its_mesh() {
+        let mesh = Some(Mesh::Linkerd);
+        let file = Options {
+            mesh,
+            proxy_uid: Some(7),
+            ..Options::default()
+        };
+        let given = Options {
+            proxy_inbound_port: NonZeroU16::new(9),
+            ..Options::default()
+        };
+        let Resolved { config, sources } = join(given, file);
+        assert_eq!(config.proxy_names, Names::one("linkerd2-proxy"));
+        assert_eq!(config.proxy_uid, 7);
+        let expected = Sidecars {
+            inbound_port: 9,
+            outbound_port: 4140,
+            app_source: crate::roles::AppSource::Own,
+        };
+        assert_eq!(config.sidecars(), expected);
+        assert_eq!(sources["proxy_names"], Source::Default);
+        assert_eq!(Config::default().sidecars(), Sidecars::default());
+        // All of another mesh's can be given back.
+        let linkerd = Config::of_mesh(Mesh::Linkerd);
+        let text = toml::to_string(&linkerd).unwrap();
+        assert_eq!(
+            join(Options::default(), toml::from_str(&text).unwrap()).config,
+            linkerd
         );
     }
 

@@ -32,6 +32,8 @@ pub struct IdentityOptions {
     pub proc_root: PathBuf,
     /// Names of sidecar proxies.
     pub proxy_names: Vec<String>,
+    /// User that they run as.
+    pub proxy_uid: u32,
 }
 
 /// Who is who on this node, and how the source of the names is doing.
@@ -64,6 +66,7 @@ impl IdentityOptions {
             cgroup_root,
             proc_root: "/proc".into(),
             proxy_names: config.proxy_names.as_slice().to_vec(),
+            proxy_uid: config.proxy_uid,
         })
     }
 }
@@ -248,6 +251,7 @@ mod tests {
             cgroup_root: root.path().join("cgroup"),
             proc_root: root.path().join("proc"),
             proxy_names: vec!["envoy".to_owned()],
+            proxy_uid: 1337,
         };
         let mut identity = from_spec(&IdentitySpec::Static(path), &options).unwrap();
         let mut name = |id, tgid| {

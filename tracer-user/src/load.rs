@@ -74,6 +74,8 @@ pub struct LoadOptions {
     pub read_hook: ReadHook,
     /// Header policy.
     pub headers: Headers,
+    /// Port on which an inbound sidecar receives: its leg is the wire, not the app's.
+    pub sidecar_inbound_port: u16,
     /// What the eBPF programs log: 0 nothing, 1 errors, up to 4 everything (`aya_log::Level`).
     pub log_level: u8,
 }
@@ -190,6 +192,7 @@ impl Hooks {
                 true,
             )
             .override_global("HEADERS", &(options.headers as u8), true)
+            .override_global("SIDECAR_INBOUND_PORT", &options.sidecar_inbound_port, true)
             .override_global(aya_log::LEVEL, &options.log_level, true)
             .map_max_entries("EXCHANGES", options.ring_bytes)
             // Its own ring, so that diagnostics never push out records.

@@ -6,7 +6,7 @@ use crate::attribute::Attribute;
 use crate::decode::{DecodeError, Decoded, Exchange, RequestHead, decode};
 use crate::join::{Chain, Join, JoinConfig, Sink};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
-use crate::roles::{Role, Roles};
+use crate::roles::{Role, Roles, Sidecars};
 use crate::sockets::Sockets;
 
 /// How long an app's calls wait for the request that caused them, in hold times.
@@ -45,6 +45,12 @@ impl Pipeline {
             identity,
             hold_ns: config.hold_ns,
         }
+    }
+
+    /// For sidecars other than Istio's; to be told before the first record.
+    pub fn expect(&mut self, sidecars: Sidecars) {
+        self.roles = Roles::new(sidecars);
+        self.looked_at.clear();
     }
 
     /// Takes one raw record.

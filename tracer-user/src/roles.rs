@@ -4,16 +4,64 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashSet;
 
-use crate::decode::{Exchange, Side};
+use crate::decode::{Exchange, Side, Socket};
 
-/// Istio's outbound listener: redirected connections of the app arrive here.
-pub const OUTBOUND_PORT: u16 = 15001;
-/// Istio's inbound listener.
-pub const INBOUND_PORT: u16 = 15006;
-/// Source address of an inbound sidecar towards its app, so that its packets are not redirected
-/// again (Istio's `InboundPassthroughBindIpv4` and `…Ipv6`).
-const INBOUND_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
-const INBOUND_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+/// What tells the sockets of a sidecar apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sidecars {
+    /// It takes what comes for its app here.
+    pub inbound_port: u16,
+    /// It takes what its app sends here.
+    pub outbound_port: u16,
+    /// From where it reaches its app.
+    pub app_source: AppSource,
+}
+
+impl Default for Sidecars {
+    /// Istio's.
+    fn default() -> Self {
+        Self {
+            inbound_port: 15006,
+            outbound_port: 15001,
+            app_source: AppSource::istio(),
+        }
+    }
+}
+
+/// The address from which a sidecar reaches its own app, so that this is not redirected again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppSource {
+    /// Addresses that nobody else speaks from.
+    Addresses(Vec<IpAddr>),
+    /// The pod's, which is also where the app listens: what a sidecar sends to the address that it has
+    /// itself. Linkerd's proxy connects to where the caller wanted to go (linkerd2, issue 6495).
+    Own,
+}
+
+impl AppSource {
+    /// Istio's `InboundPassthroughBindIpv4` and `…Ipv6`.
+    #[must_use]
+    pub fn istio() -> Self {
+        Self::Addresses(vec![
+            Ipv4Addr::new(127, 0, 0, 6).into(),
+            Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6).into(),
+        ])
+    }
+
+    /// Whether a sidecar's client socket leads to its app.
+    fn leads_to_app(&self, socket: &Socket) -> bool {
+        let (local, remote) = (socket.local.ip(), socket.remote.ip());
+        match self {
+            Self::Addresses(addresses) => addresses.contains(&local),
+            Self::Own => local == remote && !remote.is_loopback(),
+        }
+    }
+
+    /// Whether nobody but a sidecar has a client socket like this.
+    fn is_sidecars(&self, socket: &Socket) -> bool {
+        matches!(self, Self::Addresses(_)) && self.leads_to_app(socket)
+    }
+}
 
 /// The six sockets, in the order in which a request passes them, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +107,7 @@ impl Role {
 /// again from the next redirected connection.
 #[derive(Debug, Default)]
 pub struct Roles {
+    sidecars: Sidecars,
     proxies: HashSet<u64>,
 }
 
@@ -66,14 +115,27 @@ impl Roles {
     /// Containers remembered: more than a node can run.
     pub const CAP: usize = 16_384;
 
+    /// Nobody is known yet.
+    #[must_use]
+    pub fn new(sidecars: Sidecars) -> Self {
+        Self {
+            sidecars,
+            proxies: HashSet::new(),
+        }
+    }
+
     /// Learns that a container is a sidecar: from the ports that only a sidecar accepts on, and from
     /// the address that only an inbound one speaks from. That one is told first: its record comes
     /// when the app's answer is read, the other's when the sidecar answers.
     pub fn learn(&mut self, exchange: &Exchange) {
-        let local = exchange.socket.local;
+        let Sidecars {
+            inbound_port,
+            outbound_port,
+            app_source,
+        } = &self.sidecars;
         let is_sidecars = match exchange.side {
-            Side::Server => [OUTBOUND_PORT, INBOUND_PORT].contains(&local.port()),
-            Side::Client => is_inbound_source(local.ip()),
+            Side::Server => [outbound_port, inbound_port].contains(&&exchange.socket.local.port()),
+            Side::Client => app_source.is_sidecars(&exchange.socket),
         };
         if is_sidecars {
             self.mark_proxy(exchange.socket.cgroup_id);
@@ -103,24 +165,21 @@ impl Roles {
                 Side::Client => Role::AppClient,
             };
         }
-        match (exchange.side, exchange.socket.local.port()) {
-            (Side::Server, OUTBOUND_PORT) => Role::OutboundServer,
-            (Side::Server, INBOUND_PORT) => Role::InboundServer,
-            (Side::Server, _) => Role::ProxyAdmin,
-            (Side::Client, _) if is_inbound_source(exchange.socket.local.ip()) => {
-                Role::InboundClient
-            }
-            (Side::Client, _) if exchange.socket.remote.ip().is_loopback() => Role::ProxyAdmin,
-            (Side::Client, _) => Role::OutboundClient,
+        let Sidecars {
+            inbound_port,
+            outbound_port,
+            app_source,
+        } = &self.sidecars;
+        let socket = &exchange.socket;
+        match exchange.side {
+            Side::Server if socket.local.port() == *outbound_port => Role::OutboundServer,
+            Side::Server if socket.local.port() == *inbound_port => Role::InboundServer,
+            // Whatever else it accepts on is its own.
+            Side::Server => Role::ProxyAdmin,
+            Side::Client if app_source.leads_to_app(socket) => Role::InboundClient,
+            Side::Client if socket.remote.ip().is_loopback() => Role::ProxyAdmin,
+            Side::Client => Role::OutboundClient,
         }
-    }
-}
-
-/// Whether an inbound sidecar speaks to its app from this address.
-pub(crate) fn is_inbound_source(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip == INBOUND_SOURCE_V4,
-        IpAddr::V6(ip) => ip == INBOUND_SOURCE_V6,
     }
 }
 
@@ -162,44 +221,75 @@ mod tests {
         }
     }
 
+    /// The role that a socket gets by what it shows itself, and the one it has in a known sidecar.
+    fn check(sidecars: &Sidecars, side: u8, local: &str, remote: &str, roles: [Role; 2]) {
+        let exchange = exchange(side, local, remote);
+        let [by_itself, known] = roles;
+        let mut roles = Roles::new(sidecars.clone());
+        roles.learn(&exchange);
+        assert_eq!(roles.of(&exchange), by_itself, "{local} to {remote}");
+        roles.mark_proxy(CGROUP);
+        assert_eq!(roles.of(&exchange), known, "{local} to {remote}, known");
+    }
+
     #[test]
-    fn a_sidecar_shows_itself_by_its_ports_and_its_address() {
-        for (side, local, remote, role) in [
-            (
-                SIDE_SERVER,
-                "10.0.0.1:15006",
-                "10.0.0.2:4000",
-                Role::InboundServer,
-            ),
-            (
-                SIDE_SERVER,
-                "10.0.0.9:15001",
-                "10.0.0.1:4000",
-                Role::OutboundServer,
-            ),
-            (
-                SIDE_CLIENT,
-                "127.0.0.6:4000",
-                "10.0.0.1:8080",
-                Role::InboundClient,
-            ),
-            (
-                SIDE_CLIENT,
-                "127.0.0.1:4000",
-                "127.0.0.1:8080",
-                Role::AppClient,
-            ),
-            (
-                SIDE_SERVER,
-                "127.0.0.6:8080",
-                "127.0.0.1:4000",
-                Role::AppServer,
-            ),
-        ] {
-            let mut roles = Roles::default();
-            let exchange = exchange(side, local, remote);
-            roles.learn(&exchange);
-            assert_eq!(roles.of(&exchange), role, "{local}");
-        }
+    fn istios_sidecar_shows_itself_by_its_ports_and_its_address() {
+        use Role::{
+            AppClient, AppServer, InboundClient, InboundServer, OutboundClient, OutboundServer,
+            ProxyAdmin,
+        };
+        let istio = Sidecars::default();
+        let server = |local, roles| check(&istio, SIDE_SERVER, local, "10.0.0.2:4000", roles);
+        server("10.0.0.1:15006", [InboundServer; 2]);
+        server("10.0.0.9:15001", [OutboundServer; 2]);
+        server("10.0.0.1:15021", [AppServer, ProxyAdmin]);
+        server("10.0.0.1:4143", [AppServer, ProxyAdmin]);
+        let client = |local, remote, roles| check(&istio, SIDE_CLIENT, local, remote, roles);
+        client("127.0.0.6:4000", "10.0.0.1:8080", [InboundClient; 2]);
+        client("127.0.0.1:4000", "127.0.0.1:8080", [AppClient, ProxyAdmin]);
+        client(
+            "10.0.0.1:4000",
+            "10.0.0.2:8080",
+            [AppClient, OutboundClient],
+        );
+        client(
+            "10.0.0.1:4000",
+            "10.0.0.1:8080",
+            [AppClient, OutboundClient],
+        );
+        let app = ("127.0.0.1:4000", [AppServer, ProxyAdmin]);
+        check(&istio, SIDE_SERVER, "127.0.0.6:8080", app.0, app.1);
+    }
+
+    #[test]
+    fn linkerds_sidecar_reaches_its_app_at_the_address_that_both_have() {
+        use Role::{
+            AppClient, AppServer, InboundClient, InboundServer, OutboundClient, OutboundServer,
+            ProxyAdmin,
+        };
+        let linkerd = Sidecars {
+            inbound_port: 4143,
+            outbound_port: 4140,
+            app_source: AppSource::Own,
+        };
+        let server = |local, roles| check(&linkerd, SIDE_SERVER, local, "10.0.0.2:4000", roles);
+        server("10.0.0.1:4143", [InboundServer; 2]);
+        server("127.0.0.1:4140", [OutboundServer; 2]);
+        server("10.0.0.1:4191", [AppServer, ProxyAdmin]);
+        server("10.0.0.1:15006", [AppServer, ProxyAdmin]);
+        let client = |local, remote, roles| check(&linkerd, SIDE_CLIENT, local, remote, roles);
+        // An app may call itself by its pod's address, so this alone makes no sidecar.
+        client("10.0.0.1:4000", "10.0.0.1:8080", [AppClient, InboundClient]);
+        client(
+            "10.0.0.1:4000",
+            "10.0.0.2:8080",
+            [AppClient, OutboundClient],
+        );
+        client("127.0.0.1:4000", "127.0.0.1:4191", [AppClient, ProxyAdmin]);
+        client(
+            "127.0.0.6:4000",
+            "10.0.0.1:8080",
+            [AppClient, OutboundClient],
+        );
     }
 }

@@ -12,6 +12,7 @@ use crate::load::{Hooks, LoadError, LoadOptions};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::pipeline::{Output, Pipeline};
 use crate::ring;
+use crate::roles::Sidecars;
 
 /// Receives every attributed request.
 pub trait Requests {
@@ -47,6 +48,11 @@ impl Tracer {
             books: Books::default(),
             recorder: None,
         })
+    }
+
+    /// For sidecars other than Istio's; to be told before the first record is taken.
+    pub fn expect(&mut self, sidecars: Sidecars) {
+        self.pipeline.expect(sidecars);
     }
 
     /// Writes every raw record to `recorder`, each after its length as a little-endian u32.

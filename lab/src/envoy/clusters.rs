@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ADMIN_PORT, Endpoints, Sidecar, TYPE, address};
+use crate::options::Convention;
 use crate::topology::Service;
 
 impl Service {
@@ -56,6 +57,9 @@ impl Sidecar {
     /// traffic from the app's own.
     fn to_own_pod(&self, name: &str) -> Value {
         let mut cluster = original_destination(name);
+        if self.convention == Convention::Linkerd {
+            return cluster;
+        }
         let mut bind = json!({"source_address": {"address": "127.0.0.6", "port_value": 0}});
         if self.ipv6 {
             let v6 = json!([{"address": {"address": "::6", "port_value": 0}}]);

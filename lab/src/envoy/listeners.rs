@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::http::{Direction, connection_manager, router};
 use super::tls::MESH_ONLY;
-use super::{INBOUND_PORT, OUTBOUND_PORT, READY_PORT, STATS_PORT, Sidecar, address, extension};
+use super::{READY_PORT, STATS_PORT, Sidecar, address, extension};
 
 impl Sidecar {
     pub(super) fn listeners(&self) -> Vec<Value> {
@@ -26,7 +26,7 @@ impl Sidecar {
     /// Everything the app sends arrives here and is handed to the listener of its original port.
     fn virtual_outbound(&self) -> Value {
         self.everywhere(
-            OUTBOUND_PORT,
+            self.convention.outbound_port(),
             json!({
                 "name": "virtualOutbound",
                 "traffic_direction": "OUTBOUND",
@@ -75,7 +75,7 @@ impl Sidecar {
             }));
         }
         self.everywhere(
-            INBOUND_PORT,
+            self.convention.inbound_port(),
             json!({
                 "name": "virtualInbound",
                 "traffic_direction": "INBOUND",

@@ -19,6 +19,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::certs::CertFiles;
+use crate::options::Convention;
 use crate::pinned::Pinned;
 use crate::topology::Pod;
 
@@ -41,8 +42,6 @@ pub fn find() -> Result<PathBuf> {
 
 /// Envoy's own administration interface, inside the pod.
 pub(crate) const ADMIN_PORT: u16 = 15000;
-const OUTBOUND_PORT: u16 = 15001;
-const INBOUND_PORT: u16 = 15006;
 /// Readiness, as Istio's agent answers it.
 pub(crate) const READY_PORT: u16 = 15021;
 const STATS_PORT: u16 = 15090;
@@ -76,6 +75,8 @@ pub(crate) struct Sidecar {
     pub(crate) outbound_fault: Option<Duration>,
     /// Listens on IPv6 as well.
     pub(crate) ipv6: bool,
+    /// Whose ports it has.
+    pub(crate) convention: Convention,
 }
 
 impl Sidecar {
@@ -138,6 +139,7 @@ mod tests {
             inbound_fault: None,
             outbound_fault: Some(Duration::from_millis(20)),
             ipv6: true,
+            convention: Convention::Istio,
         }
     }
 
@@ -157,6 +159,25 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn linkerds_sidecar_reaches_its_app_without_an_address_of_its_own() {
+        let linkerd = Sidecar {
+            convention: Convention::Linkerd,
+            ..sidecar()
+        };
+        let text = linkerd.bootstrap().to_string();
+        for port in [4140, 4143] {
+            assert!(text.contains(&format!("\"port_value\":{port}")), "{port}");
+        }
+        for istios in ["15001", "15006", "127.0.0.6", "upstream_bind_config"] {
+            assert!(!text.contains(istios), "{istios}");
+            assert!(
+                sidecar().bootstrap().to_string().contains(istios),
+                "{istios}"
+            );
+        }
     }
 
     #[test]

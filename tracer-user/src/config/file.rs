@@ -2,6 +2,7 @@
 
 use super::blame;
 use super::options::Options;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a file of ours.
@@ -27,6 +28,11 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Which of a sidecar's two jobs a socket is for could not be told.
+    #[error(
+        "--proxy-inbound-port and --proxy-outbound-port are both {0}; a sidecar has a port for each"
+    )]
+    SamePort(NonZeroU16),
 }
 
 /// Reads the options of a file.

@@ -4,12 +4,12 @@ use super::values::{
     AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook,
     RingSize,
 };
-use super::{Config, Source, Sources};
+use super::{Config, Mesh, ProxyAppSource, Source, Sources};
 use crate::metrics::{LabelSet, ResponseCode};
 use clap::Args;
 use serde::Deserialize;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 /// The OpenTelemetry SDKs' Prometheus exporters listen on 9464; this is the port beside it.
@@ -53,14 +53,63 @@ pub struct Options {
     )]
     pub identity: Option<IdentitySpec>,
 
-    /// Processes with these names are sidecar proxies, separated by commas [default: envoy]
+    /// Whose sidecars there are: the defaults of the options below follow from it
+    /// [default: istio]
+    #[arg(
+        long,
+        value_name = "MESH",
+        env = "HOPTRACE_MESH",
+        help_heading = "Sidecars"
+    )]
+    pub mesh: Option<Mesh>,
+
+    /// Processes with these names are sidecar proxies, separated by commas [default: the mesh's:
+    /// envoy or linkerd2-proxy]
     #[arg(
         long,
         value_name = "NAMES",
         env = "HOPTRACE_PROXY_NAMES",
-        help_heading = "What to trace"
+        help_heading = "Sidecars"
     )]
     pub proxy_names: Option<Names>,
+
+    /// Port on which a sidecar takes what comes for its app [default: the mesh's: 15006 or 4143]
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "HOPTRACE_PROXY_INBOUND_PORT",
+        help_heading = "Sidecars"
+    )]
+    pub proxy_inbound_port: Option<NonZeroU16>,
+
+    /// Port on which a sidecar takes what its app sends [default: the mesh's: 15001 or 4140]
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "HOPTRACE_PROXY_OUTBOUND_PORT",
+        help_heading = "Sidecars"
+    )]
+    pub proxy_outbound_port: Option<NonZeroU16>,
+
+    /// From where a sidecar reaches its app: addresses, separated by commas, or `own-address`, the
+    /// pod's [default: the mesh's: 127.0.0.6,::6 or own-address]
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        env = "HOPTRACE_PROXY_APP_SOURCE",
+        help_heading = "Sidecars"
+    )]
+    pub proxy_app_source: Option<ProxyAppSource>,
+
+    /// User that sidecars run as, where neither container nor process has a name [default: the
+    /// mesh's: 1337 or 2102]
+    #[arg(
+        long,
+        value_name = "UID",
+        env = "HOPTRACE_PROXY_UID",
+        help_heading = "Sidecars"
+    )]
+    pub proxy_uid: Option<u32>,
 
     /// How to reach the Kubernetes API from outside the cluster [default: as a pod of it]
     #[arg(
@@ -319,7 +368,7 @@ impl Config {
         told: impl Fn(&str) -> Source,
     ) -> super::Resolved {
         let mut sources = Sources::new();
-        let mut config = Self::default();
+        let mut config = Self::of_mesh(given.mesh.or(file.mesh).unwrap_or_default());
         // One arm for each option; a field left out here is never set, and the test
         // `every_option_can_be_set` says so.
         macro_rules! pick {
@@ -343,7 +392,12 @@ impl Config {
             tls_key,
             auth,
             identity,
+            mesh,
             proxy_names,
+            proxy_inbound_port,
+            proxy_outbound_port,
+            proxy_app_source,
+            proxy_uid,
             kubeconfig,
             node_name,
             peers,

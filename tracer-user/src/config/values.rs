@@ -11,6 +11,13 @@ use std::time::Duration;
 #[error("{0}")]
 pub struct InvalidValue(String);
 
+impl InvalidValue {
+    /// One sentence: the value, and what to write.
+    pub(super) const fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 fn invalid<T>(text: impl Into<String>) -> Result<T, InvalidValue> {
     Err(InvalidValue(text.into()))
 }

@@ -39,8 +39,6 @@ const BATCH: usize = 4_096;
 const GIVE_BACK_AFTER_NS: u64 = 2_000_000_000;
 /// How often objects are counted at most.
 const COUNT_EVERY_NS: u64 = 1_000_000_000;
-/// User id of Istio's sidecars (`ENVOY_USER` in istio, tools/istio-iptables).
-const ISTIO_UID: u32 = 1337;
 
 /// What a cgroup's path tells.
 #[derive(Clone)]
@@ -63,6 +61,7 @@ pub struct KubernetesIdentity {
     status: Arc<Status>,
     tree: CgroupTree,
     processes: Processes,
+    proxy_uid: u32,
     cgroups: HashMap<u64, Cgroup>,
     /// Since when there are changes that were not counted.
     uncounted: Option<Ktime>,
@@ -94,6 +93,7 @@ impl KubernetesIdentity {
             status,
             tree: CgroupTree::new(options.cgroup_root.clone()),
             processes: Processes::new(options.proc_root.clone(), options.proxy_names.clone()),
+            proxy_uid: options.proxy_uid,
             cgroups: HashMap::new(),
             uncounted: None,
             meanwhile: HashMap::new(),
@@ -258,7 +258,10 @@ impl Identity for KubernetesIdentity {
         match (by_name, in_pod) {
             (Some(true), _) => Some(true),
             // Its name is not told yet: perhaps it is one all the same.
-            (_, Some(false)) => self.processes.is_uid(tgid, ISTIO_UID, now).filter(|is| *is),
+            (_, Some(false)) => self
+                .processes
+                .is_uid(tgid, self.proxy_uid, now)
+                .filter(|is| *is),
             (by_name, Some(true)) => Some(by_name.unwrap_or(false)),
             (by_name, None) => by_name,
         }

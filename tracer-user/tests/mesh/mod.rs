@@ -179,6 +179,7 @@ fn load_options(lab: &Lab, ring_bytes: u32) -> LoadOptions {
         ring_bytes,
         read_hook: ReadHook::Required,
         headers: Headers::AppLegs,
+        sidecar_inbound_port: 15006,
         log_level: 0,
     }
 }
