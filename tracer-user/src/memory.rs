@@ -16,8 +16,8 @@ pub(crate) fn keep_large_blocks_apart() {
     }
 }
 
-/// Gives back what is free: reading the kernel's type information, or a list of a large cluster, took
-/// megabytes.
+/// Gives back what is free: reading the kernel's type information, a list of a large cluster, or a scrape
+/// of many label sets took megabytes.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) takes an integer, and may be called at any time from any thread.
