@@ -33,6 +33,10 @@ use crate::tracer::{Requests, Tracer, monotonic_now};
 /// How often the log tells what was traced, and idle label sets are looked for.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
+/// How long the thread that writes the metrics is kept without a scrape. Whoever adds up the processor
+/// time of the agent's threads counts on it to stay.
+const HELPERS_STAY: Duration = Duration::from_secs(86_400);
+
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -86,6 +90,7 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
         .enable_all()
         // One for the scrape that is being written, one for names that are looked up meanwhile.
         .max_blocking_threads(2)
+        .thread_keep_alive(HELPERS_STAY)
         .build()
         .map_err(|source| AgentError::Runtime {
             step: "start the runtime",

@@ -59,7 +59,7 @@ impl Traced {
         let scraped = || prometheus.wait_for(&agent.scraped(), LIMIT);
         step("the agent's first scrape", scraped)?;
         let start = measure::now(prometheus)?;
-        // Its own `process_cpu_seconds_total` counts whole seconds, and this may be over within one.
+        // Asked of the kernel: what Prometheus has of it may be a second old, and this over within one.
         let cpu_before = ProcessUsage::of(self.agent.pid())?;
         let run = |call: traffic::Call, so_far: u64| {
             let Volume { calls, runs, .. } = volume;
