@@ -8,7 +8,7 @@
 
 mod mesh;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hoptrace_lab::load::Schedule;
 use hoptrace_lab::{AgentProcess, Convention, Lab, LabOptions, Mode, free_port};
@@ -32,9 +32,16 @@ fn traced(lab: &Lab, options: &[&str]) -> String {
     agent.args = options.iter().map(|option| (*option).to_owned()).collect();
     let agent = AgentProcess::start(&agent).unwrap();
     load(lab, &spec(lab, 4, Schedule::Count(REQUESTS.into())));
-    // Twice the hold time, by which figures are late, and as much again.
-    std::thread::sleep(Duration::from_millis(800));
-    agent.metrics().unwrap()
+    // Figures are late by twice the hold time, and on a busy machine by more: until nothing waits.
+    let begun = Instant::now();
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let text = agent.metrics().unwrap();
+        if sum(&text, "hoptrace_exchanges_pending", &[]) == 0.0 {
+            return text;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "exchanges wait");
+    }
 }
 
 #[test]

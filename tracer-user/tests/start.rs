@@ -5,7 +5,7 @@
     reason = "an error is the result of the test"
 )]
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,20 +30,20 @@ impl Drop for Agent {
 #[test]
 fn it_ends_at_once_while_the_api_is_silent() {
     need_root().unwrap();
-    // Connections are taken, and nobody answers.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = format!("http://{}", silent.local_addr().unwrap());
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    });
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("kubeconfig");
-    std::fs::write(&file, kubeconfig.to_string()).unwrap();
-
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        // Connections are taken, and nobody answers.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", silent.local_addr().unwrap());
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("kubeconfig");
+        std::fs::write(&file, kubeconfig.to_string()).unwrap();
+
         let mut command = Command::new(env!("CARGO_BIN_EXE_hoptrace"));
         command.args(["agent", "--identity=kubernetes", "--node-name=n1"]);
         command.arg("--kubeconfig").arg(&file);
@@ -53,7 +53,18 @@ fn it_ends_at_once_while_the_api_is_silent() {
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut agent = Agent(child);
         // It asks: now it waits for the answer.
-        let (mut asked, _) = silent.accept().unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let mut asked = loop {
+            match silent.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert_eq!(agent.0.try_wait().unwrap(), None, "it has ended");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        asked.set_nonblocking(false).unwrap();
+        asked.set_read_timeout(Some(AT_ONCE)).unwrap();
         assert_ne!(asked.read(&mut [0; 16]).unwrap(), 0);
 
         let pid = Pid::from_child(&agent.0);
