@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use hoptrace_lab::load::Schedule;
 use hoptrace_lab::{AgentProcess, Convention, Lab, LabOptions, Mode, free_port};
-use mesh::{load, spec};
+use mesh::{Tracing, load, spec, trace};
+use tracer_user::decode::{RequestHead, Side};
+use tracer_user::roles::{AppSource, Sidecars};
 
 const REQUESTS: u32 = 1_000;
 
@@ -95,4 +97,41 @@ fn linkerds_ports_and_addresses_give_every_hop() {
     let text = traced(&lab, &["--proxy-names=envoy"]);
     let sidecars = sum(&text, &format!("{HOPS}_count"), &["hop=\"sidecar_"]);
     assert_eq!(sidecars, 0.0);
+}
+
+#[test]
+fn heads_are_kept_of_the_apps_legs_only_whatever_the_port_of_the_wire() {
+    let change = |options: &mut LabOptions| options.convention = Convention::Linkerd;
+    let Some(lab) = mesh::lab("linkerd-plain", Mode::Plain, change) else {
+        return;
+    };
+    let sidecars = Sidecars {
+        inbound_port: 4143,
+        outbound_port: 4140,
+        app_source: AppSource::Own,
+    };
+    for (wire_port, on_the_wire) in [
+        (4143, RequestHead::Absent),
+        // Told otherwise, the kernel side takes this leg for an app's as well.
+        (15006, RequestHead::Http1),
+    ] {
+        let tracing = Tracing {
+            sidecars: sidecars.clone(),
+            wire_port,
+            ..Tracing::default()
+        };
+        let spec = spec(&lab, 2, Schedule::Count(200));
+        let traced = trace(&lab, &tracing, || load(&lab, &spec));
+        let heads = |port: u16| {
+            let sockets = traced.requests.iter().flat_map(|request| &request.sockets);
+            let served = sockets.flatten().filter(|exchange| {
+                exchange.side == Side::Server && exchange.socket.local.port() == port
+            });
+            served
+                .map(|exchange| exchange.http.request)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(heads(4143), vec![on_the_wire; 200]);
+        assert_eq!(heads(4140), vec![RequestHead::Http1; 200]);
+    }
 }

@@ -22,6 +22,7 @@ use tracer_user::identity::{self, IdentityOptions};
 use tracer_user::join::{Chain, JoinConfig};
 use tracer_user::load::{Headers, LoadOptions, ReadHook};
 use tracer_user::model::{Fate, Hop, Leg, Part, RequestTimes};
+use tracer_user::roles::Sidecars;
 use tracer_user::tracer::{Requests, Tracer, monotonic_now};
 
 /// The six sockets of a request, `Uc` to `Ls`, those that were seen.
@@ -85,6 +86,9 @@ pub(crate) struct Tracing {
     pub(crate) ring_bytes: u32,
     pub(crate) hold: Duration,
     pub(crate) max_pending: usize,
+    pub(crate) sidecars: Sidecars,
+    /// What the kernel side takes for the sidecars' inbound port.
+    pub(crate) wire_port: u16,
 }
 
 impl Default for Tracing {
@@ -93,6 +97,8 @@ impl Default for Tracing {
             ring_bytes: 8 << 20,
             hold: Duration::from_millis(200),
             max_pending: 1 << 18,
+            sidecars: Sidecars::default(),
+            wire_port: Sidecars::default().inbound_port,
         }
     }
 }
@@ -170,16 +176,18 @@ pub(crate) fn start(lab: &Lab, tracing: &Tracing) -> Tracer {
         hold_ns: u64::try_from(tracing.hold.as_nanos()).unwrap(),
         max_pending: tracing.max_pending,
     };
-    Tracer::start(&load_options(lab, tracing.ring_bytes), join, identity).unwrap()
+    let mut tracer = Tracer::start(&load_options(lab, tracing), join, identity).unwrap();
+    tracer.expect(tracing.sidecars.clone());
+    tracer
 }
 
-fn load_options(lab: &Lab, ring_bytes: u32) -> LoadOptions {
+fn load_options(lab: &Lab, tracing: &Tracing) -> LoadOptions {
     LoadOptions {
         cgroup_root: lab.cgroup_root().to_path_buf(),
-        ring_bytes,
+        ring_bytes: tracing.ring_bytes,
         read_hook: ReadHook::Required,
         headers: Headers::AppLegs,
-        sidecar_inbound_port: 15006,
+        sidecar_inbound_port: tracing.wire_port,
         log_level: 0,
     }
 }
