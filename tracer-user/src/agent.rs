@@ -4,8 +4,7 @@
 //! record would cost the observed node fifty times what the record does) and owns every table. A scrape
 //! comes in between two batches to bring the metrics up to date; they are written by another thread.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +19,14 @@ use crate::config::{self, Config};
 use crate::http::{self, Exposition, HttpError};
 use crate::identity::kubernetes::status::Status;
 use crate::identity::{self, IdentityError, Source};
-use crate::join::{Chain, JoinConfig};
+use crate::join::Chain;
 use crate::load::{self, LoadError, LoadOptions};
 use crate::memory;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Fate, Ktime, RequestTimes};
 use crate::mounts::MountsError;
 use crate::privilege::{self, Capability, Dropped, PrivilegeError};
+use crate::recording::{self, Recorder, Settings};
 use crate::ring;
 use crate::tracer::{Requests, Tracer, monotonic_now};
 
@@ -61,8 +61,8 @@ pub enum AgentError {
     /// The kernel's accounting.
     #[error("cannot switch on bpf_stats: CAP_SYS_ADMIN is needed, or leave it off")]
     Stats(#[source] aya::sys::SyscallError),
-    /// The file for raw records.
-    #[error("cannot write raw records to {path}: choose a writable file with --record")]
+    /// The file for a recording.
+    #[error("cannot record to {path}: choose a file that can be written")]
     Record {
         /// The file.
         path: PathBuf,
@@ -84,6 +84,19 @@ pub enum AgentError {
 /// # Errors
 /// [`AgentError`]; nothing stays attached then.
 pub fn run(config: &Config) -> Result<(), AgentError> {
+    on_runtime(serve(config))
+}
+
+/// Records to the configuration's file without serving anything: until SIGINT or SIGTERM, for `time`
+/// at most, or until the file is full.
+///
+/// # Errors
+/// [`AgentError`]; nothing stays attached then.
+pub fn record(config: &Config, time: Option<Duration>) -> Result<(), AgentError> {
+    on_runtime(only_record(config, time))
+}
+
+fn on_runtime(work: impl Future<Output = Result<(), AgentError>>) -> Result<(), AgentError> {
     memory::keep_large_blocks_apart();
     // One thread: capabilities belong to threads, and they are dropped before any other begins.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -96,7 +109,7 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
             step: "start the runtime",
             source,
         })?;
-    runtime.block_on(serve(config))
+    runtime.block_on(work)
 }
 
 async fn serve(config: &Config) -> Result<(), AgentError> {
@@ -148,6 +161,40 @@ async fn ended(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
         _ = interrupt.recv() => "SIGINT",
         _ = terminate.recv() => "SIGTERM",
     }
+}
+
+async fn only_record(config: &Config, time: Option<Duration>) -> Result<(), AgentError> {
+    let runtime = |step| move |source| AgentError::Runtime { step, source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("listen for SIGINT"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(runtime("listen for SIGTERM"))?;
+    privilege::require(&needed(config))?;
+    let source = tokio::select! {
+        source = identity::start(config) => source?,
+        signal = ended(&mut interrupt, &mut terminate) => {
+            tracing::info!("{signal}: ended before anything was recorded");
+            return Ok(());
+        }
+    };
+    let core = Mutex::new(Core::start(config, source)?);
+    let timer = async {
+        match time {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    let over = async {
+        while lock(&core).tracer.is_recording() {
+            tokio::time::sleep(config.poll_interval.get()).await;
+        }
+    };
+    tokio::select! {
+        () = poll(&core, config) => {}
+        () = timer => tracing::info!("the time is over: draining"),
+        () = over => {}
+        signal = ended(&mut interrupt, &mut terminate) => tracing::info!("{signal}: draining"),
+    }
+    lock(&core).finish();
+    Ok(())
 }
 
 /// What stands before `/metrics`.
@@ -218,17 +265,23 @@ impl Core {
     fn start(config: &Config, source: Source) -> Result<Self, AgentError> {
         let options = load_options(config)?;
         let metrics = Metrics::new(&config.metrics())?;
-        let recorder = config.record.as_ref().map(recorder).transpose()?;
+        let mut identity = source.identity;
+        let mut recorder = None;
+        if let Some(path) = &config.record {
+            let (asked, names) = recording::listen(identity);
+            identity = asked;
+            let made = Recorder::create(path, Settings::of(config), names);
+            recorder = Some(made.map_err(|source| AgentError::Record {
+                path: path.clone(),
+                source,
+            })?);
+        }
         let stats = config
             .bpf_stats
             .then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime))
             .transpose()
             .map_err(AgentError::Stats)?;
-        let join = JoinConfig {
-            hold_ns: u64::try_from(config.hold.get().as_nanos()).unwrap_or(u64::MAX / 4),
-            max_pending: config.max_pending.get(),
-        };
-        let mut tracer = Tracer::start(&options, join, source.identity)?;
+        let mut tracer = Tracer::start(&options, config.joining(), identity)?;
         tracer.expect(config.sidecars());
         if let Some(recorder) = recorder {
             tracer.record_to(recorder);
@@ -261,18 +314,28 @@ impl Core {
         match self.tracer.drain(&mut self.metrics) {
             Ok(more) => more,
             Err(error) => {
-                tracing::error!(%error, "raw records are not recorded any more");
-                self.tracer.stop_recording();
+                self.stop_recording(&error);
                 true
             }
         }
+    }
+
+    fn stop_recording(&mut self, error: &io::Error) {
+        tracing::error!(%error, "the recording ends here, cut off");
+        self.tracer.stop_recording();
     }
 
     fn settle(&mut self, now: Ktime) {
         for gone in self.tracer.refresh(now) {
             self.metrics.forget(&gone);
         }
-        self.tracer.advance(now, &mut self.metrics);
+        let recorded = self.tracer.is_recording();
+        if let Err(error) = self.tracer.advance(now, &mut self.metrics) {
+            self.stop_recording(&error);
+        } else if recorded && !self.tracer.is_recording() {
+            let bytes = recording::LONGEST_FILE;
+            tracing::warn!(bytes, "the recording is full and ends here");
+        }
         self.tracer.flush_log();
     }
 
@@ -301,7 +364,7 @@ impl Core {
         self.update();
         match self.tracer.finish(&mut self.metrics) {
             Ok(books) => tracing::info!(balanced = books.balance(), "detached: {books}"),
-            Err(error) => tracing::error!(%error, "the last raw records are not recorded"),
+            Err(error) => tracing::error!(%error, "the recording is cut off at its end"),
         }
         self.finished = true;
         self.update();
@@ -314,13 +377,7 @@ impl Core {
             tracer, metrics, ..
         } = self;
         let books = tracer.books();
-        for (fate, method, total) in books.counts() {
-            metrics.set_exchanges(fate, method, total);
-        }
-        metrics.set_completed(books.completed());
-        metrics.set_pending(books.pending);
-        metrics.set_lost("parse_error", books.parse_error);
-        metrics.set_lost("unknown_socket", books.unknown_socket);
+        metrics.show_books(&books);
         for loss in Loss::ALL {
             // The ring's losses as the books have them: the kernel's counter may be ahead by now.
             let total = match loss {
@@ -421,14 +478,6 @@ fn load_options(config: &Config) -> Result<LoadOptions, AgentError> {
         sidecar_inbound_port: config.proxy_inbound_port.get(),
         log_level: config.bpf_log as u8,
     })
-}
-
-fn recorder(path: &PathBuf) -> Result<Box<dyn io::Write + Send>, AgentError> {
-    let file = File::create(path).map_err(|source| AgentError::Record {
-        path: path.clone(),
-        source,
-    })?;
-    Ok(Box::new(BufWriter::new(file)))
 }
 
 /// From 5.19 on the descriptors suffice; older kernels ask for CAP_BPF at every look into a map.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use tracer_common::Loss;
 
+use crate::decode::DecodeError;
 use crate::load::Hooks;
 use crate::model::{Fate, Method};
 
@@ -36,6 +37,16 @@ impl Books {
             .and_then(|row| row.get_mut(method as usize))
         {
             *slot += 1;
+        }
+    }
+
+    /// Counts one record that came, and what the stages said of it.
+    pub fn take(&mut self, taken: Result<(), DecodeError>) {
+        self.received += 1;
+        match taken {
+            Ok(()) => {}
+            Err(DecodeError::UnknownSocket(_)) => self.unknown_socket += 1,
+            Err(_) => self.parse_error += 1,
         }
     }
 

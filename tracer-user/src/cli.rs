@@ -1,8 +1,12 @@
 //! The command line of `hoptrace`.
 
-use crate::config::AgentArgs;
+use crate::config::{AgentArgs, Buckets, Interval};
+use crate::metrics::{LabelSet, ResponseCode};
+use crate::recording::Settings;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 /// Latency of every hop of every request in an Envoy mesh, from outside the processes.
 #[derive(Parser, Debug)]
@@ -28,6 +32,8 @@ Examples:
   hoptrace agent --identity static:names.toml    with names of workloads and services
   hoptrace config --max-series 100 > h.toml      the effective configuration as a file
   hoptrace agent --config h.toml                 and how to use it
+  hoptrace record h.rec --for 10s                what the agent would see, as a file
+  hoptrace replay h.rec                          and the metrics it would show
   hoptrace completions bash > /etc/bash_completion.d/hoptrace";
 
 /// A subcommand.
@@ -39,6 +45,12 @@ pub enum Command {
     /// Check what this node offers, and what would be lost by what it does not
     #[command(long_about = DOCTOR_ABOUT)]
     Doctor(DoctorCommand),
+    /// Record what comes from the kernel, for `hoptrace replay`
+    #[command(long_about = RECORD_ABOUT)]
+    Record(RecordCommand),
+    /// Print the metrics that an agent would show for a recording
+    #[command(long_about = REPLAY_ABOUT)]
+    Replay(ReplayCommand),
     /// Print the effective configuration and where each value comes from
     #[command(long_about = CONFIG_ABOUT)]
     Config(AgentArgs),
@@ -72,6 +84,23 @@ there, 1 when the agent cannot run, 2 when it runs but something is lost.
 Takes the options of `hoptrace agent`. With --identity kubernetes the API is asked whether it \
 answers and what it lets the agent see.";
 
+const RECORD_ABOUT: &str = "\
+Record what comes from the kernel, for `hoptrace replay`: until told to stop (SIGINT or SIGTERM), \
+or for the time given.
+
+In the file are times, addresses, numbers of processes and threads, the names of workloads, and what \
+plaintext heads told: kind, status, whether it is a probe, and a salted hash of x-request-id. No byte \
+of a head or a body is, unless --record-heads asks for heads.
+
+Takes the options of `hoptrace agent`, serves nothing, and runs beside an agent.";
+
+const REPLAY_ABOUT: &str = "\
+Print the metrics that an agent would show for a recording, in Prometheus' text format.
+
+Needs no rights and no eBPF. The options are those with which it was recorded, unless others are given \
+here. A file that is cut off or damaged is told up to there, on standard output, and where it ended on \
+standard error; the exit code is then 1.";
+
 const CONFIG_ABOUT: &str = "\
 Print the effective configuration and where each value comes from.
 
@@ -86,6 +115,68 @@ pub struct AgentCommand {
     /// Print the effective configuration as TOML and exit
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// Arguments of `hoptrace record`.
+#[derive(Args, Debug)]
+pub struct RecordCommand {
+    /// The file; what was in it is lost
+    pub file: PathBuf,
+    /// For how long [default: until told to stop]
+    #[arg(long = "for", value_name = "TIME")]
+    pub time: Option<Interval>,
+    /// The options.
+    #[command(flatten)]
+    pub args: AgentArgs,
+}
+
+/// Arguments of `hoptrace replay`.
+#[derive(Args, Debug)]
+pub struct ReplayCommand {
+    /// What `hoptrace record` or `--record` wrote
+    pub file: PathBuf,
+    /// How long exchanges wait for their neighbours [default: as recorded]
+    #[arg(long, value_name = "TIME")]
+    pub hold: Option<Interval>,
+    /// Greatest number of exchanges that wait [default: as recorded]
+    #[arg(long, value_name = "N")]
+    pub max_pending: Option<NonZeroUsize>,
+    /// Upper bounds of the histograms in seconds [default: as recorded]
+    #[arg(long, value_name = "SECONDS")]
+    pub buckets: Option<Buckets>,
+    /// Common labels to export [default: as recorded]
+    #[arg(long, value_name = "LABELS")]
+    pub labels: Option<LabelSet>,
+    /// Show the status as its class or exactly [default: as recorded]
+    #[arg(long, value_name = "HOW")]
+    pub response_code: Option<ResponseCode>,
+    /// Greatest number of label sets [default: as recorded]
+    #[arg(long, value_name = "N")]
+    pub max_series: Option<NonZeroUsize>,
+}
+
+impl ReplayCommand {
+    /// Puts what was given in place of what was recorded.
+    pub fn change(&self, settings: &mut Settings) {
+        if let Some(hold) = self.hold {
+            settings.hold_ns = u64::try_from(hold.get().as_nanos()).unwrap_or(u64::MAX / 4);
+        }
+        if let Some(max_pending) = self.max_pending {
+            settings.max_pending = max_pending.get();
+        }
+        if let Some(buckets) = &self.buckets {
+            settings.buckets = buckets.clone();
+        }
+        if let Some(labels) = self.labels {
+            settings.labels = labels;
+        }
+        if let Some(response_code) = self.response_code {
+            settings.response_code = response_code;
+        }
+        if let Some(max_series) = self.max_series {
+            settings.max_series = max_series.get();
+        }
+    }
 }
 
 /// Arguments of `hoptrace doctor`.

@@ -22,6 +22,7 @@ pub use values::{
     RingSize,
 };
 
+use crate::join::JoinConfig;
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
 use crate::mounts::{self, MountsError};
 use crate::roles::Sidecars;
@@ -96,8 +97,10 @@ pub struct Config {
     pub bpf_stats: bool,
     /// What the eBPF programs log.
     pub bpf_log: BpfLog,
-    /// File for the raw records.
+    /// File for a recording.
     pub record: Option<PathBuf>,
+    /// Whether plaintext heads are in it.
+    pub record_heads: bool,
     /// Filter of the log.
     pub log: String,
     /// Shape of the log.
@@ -148,6 +151,7 @@ impl Config {
             bpf_stats: false,
             bpf_log: BpfLog::Off,
             record: None,
+            record_heads: false,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             keep_caps: false,
@@ -221,6 +225,15 @@ impl Config {
             inbound_port: self.proxy_inbound_port.get(),
             outbound_port: self.proxy_outbound_port.get(),
             app_source: self.proxy_app_source.get(),
+        }
+    }
+
+    /// The part of the configuration the join needs.
+    #[must_use]
+    pub fn joining(&self) -> JoinConfig {
+        JoinConfig {
+            hold_ns: u64::try_from(self.hold.get().as_nanos()).unwrap_or(u64::MAX / 4),
+            max_pending: self.max_pending.get(),
         }
     }
 

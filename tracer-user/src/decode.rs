@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tracer_common::record::{
-    FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP, PAYLOAD_HTTP2,
-    PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
+    ANNOUNCED_LEN, FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP,
+    PAYLOAD_HTTP2, PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
 };
 use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
 use zerocopy::FromBytes;
@@ -120,49 +120,103 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError`] for bytes that are no record, and for a socket that nobody introduced.
 pub fn decode(bytes: &[u8], sockets: &mut Sockets) -> Result<Decoded, DecodeError> {
-    let short = DecodeError::Short(bytes.len());
-    let (record, rest) = ExchangeRecord::read_from_prefix(bytes).map_err(|_| short)?;
-    let side = match record.side {
-        SIDE_SERVER => Side::Server,
-        SIDE_CLIENT => Side::Client,
-        other => return Err(DecodeError::Side(other)),
-    };
-    let prefix = usize::from(record.request_prefix_len);
-    let response = usize::from(record.response_prefix_len);
-    if prefix > REQUEST_PREFIX_LEN || response > RESPONSE_PREFIX_LEN {
-        return Err(DecodeError::Prefix(record.request_prefix_len));
+    let parts = Parts::of(bytes)?;
+    let http = parts.http();
+    parts.decode(http, sockets)
+}
+
+/// The same of a record whose heads were left out (see [`heads`]), with what they told.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_headless(
+    bytes: &[u8],
+    told: Http,
+    sockets: &mut Sockets,
+) -> Result<Decoded, DecodeError> {
+    Parts::of(bytes)?.decode(told, sockets)
+}
+
+/// Where the plaintext heads of a record begin, and what they tell; `None` when it has none.
+///
+/// # Errors
+/// [`DecodeError`] for bytes that are no record.
+pub fn heads(bytes: &[u8]) -> Result<Option<(usize, Http)>, DecodeError> {
+    let parts = Parts::of(bytes)?;
+    Ok(parts.heads.is_some().then(|| (ANNOUNCED_LEN, parts.http())))
+}
+
+/// A record taken apart. Its length tells which parts are there; see `tracer_ebpf::emit`.
+struct Parts<'a> {
+    record: ExchangeRecord,
+    side: Side,
+    info: Option<SocketInfo>,
+    /// Of request and response, the valid bytes.
+    heads: Option<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let short = DecodeError::Short(bytes.len());
+        let (record, rest) = ExchangeRecord::read_from_prefix(bytes).map_err(|_| short)?;
+        let side = match record.side {
+            SIDE_SERVER => Side::Server,
+            SIDE_CLIENT => Side::Client,
+            other => return Err(DecodeError::Side(other)),
+        };
+        let prefix = usize::from(record.request_prefix_len);
+        let response = usize::from(record.response_prefix_len);
+        if prefix > REQUEST_PREFIX_LEN || response > RESPONSE_PREFIX_LEN {
+            return Err(DecodeError::Prefix(record.request_prefix_len));
+        }
+        let (info, heads) = match SocketInfo::read_from_prefix(rest) {
+            Ok((info, heads)) => (Some(info), heads),
+            Err(_) if rest.is_empty() => (None, rest),
+            Err(_) => return Err(short),
+        };
+        let heads = if heads.is_empty() {
+            None
+        } else {
+            let (first, request) = heads.split_at_checked(RESPONSE_PREFIX_LEN).ok_or(short)?;
+            let request = request.get(..prefix).ok_or(short)?;
+            Some((request, first.get(..response).unwrap_or_default()))
+        };
+        Ok(Self {
+            record,
+            side,
+            info,
+            heads,
+        })
     }
-    // The length tells which parts are there; see `tracer_ebpf::emit`.
-    let heads = match SocketInfo::read_from_prefix(rest) {
-        Ok((info, heads)) => {
+
+    /// What the heads tell.
+    fn http(&self) -> Http {
+        self.heads
+            .map(|(request, response)| http_head::parse(request, response))
+            .unwrap_or_default()
+    }
+
+    fn decode(self, mut http: Http, sockets: &mut Sockets) -> Result<Decoded, DecodeError> {
+        let Self { record, side, .. } = self;
+        if let Some(info) = self.info {
             sockets.introduce(
                 record.sock_cookie,
                 record.index,
                 Socket::new(record.sock_cookie, &info),
             );
-            heads
         }
-        Err(_) if rest.is_empty() => rest,
-        Err(_) => return Err(short),
-    };
-    let mut http = if heads.is_empty() {
-        Http::default()
-    } else {
-        let (first, request) = heads.split_at_checked(RESPONSE_PREFIX_LEN).ok_or(short)?;
-        let request = request.get(..prefix).ok_or(short)?;
-        http_head::parse(request, first.get(..response).unwrap_or_default())
-    };
-    if record.flags & FLAG_HANDSHAKE != 0 {
-        // Nobody needs to know whose, and the kernel side does not tell.
-        return Ok(Decoded::Handshake);
+        if record.flags & FLAG_HANDSHAKE != 0 {
+            // Nobody needs to know whose, and the kernel side does not tell.
+            return Ok(Decoded::Handshake);
+        }
+        if record.payload == PAYLOAD_HTTP2 {
+            http.request = RequestHead::Http2;
+        }
+        let socket = sockets
+            .find(record.sock_cookie, record.index)
+            .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
+        Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
     }
-    if record.payload == PAYLOAD_HTTP2 {
-        http.request = RequestHead::Http2;
-    }
-    let socket = sockets
-        .find(record.sock_cookie, record.index)
-        .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
-    Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
 }
 
 /// What a record is.

@@ -16,6 +16,7 @@ pub mod join;
 pub mod model;
 pub mod pair;
 pub mod pipeline;
+pub mod recording;
 pub mod roles;
 pub mod sockets;
 pub mod tracer;

@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use tracer_user::cli::{Cli, Command};
-use tracer_user::config::{AgentArgs, Config, Resolved};
+use tracer_user::cli::{Cli, Command, RecordCommand, ReplayCommand};
+use tracer_user::config::{AgentArgs, Config, Interval, Resolved};
+use tracer_user::recording::replay::exposition;
 use tracer_user::{agent, doctor, logging, privilege};
 
 fn main() -> ExitCode {
@@ -26,6 +27,8 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
     match cli.command {
         Command::Agent(agent) if agent.print_config => print_config(agent.args, matches),
         Command::Agent(agent) => run_agent(agent.args, matches),
+        Command::Record(record) => run_record(record, matches),
+        Command::Replay(asked) => run_replay(&asked),
         Command::Config(args) => print_config(args, matches),
         Command::Doctor(asked) => {
             let Resolved { config, .. } = Config::resolve(asked.args, matches)?;
@@ -51,6 +54,30 @@ fn run_agent(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {
     logging::init(&config.log, config.log_format)?;
     agent::run(&config)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_record(record: RecordCommand, matches: &ArgMatches) -> Result<ExitCode> {
+    let Resolved { mut config, .. } = Config::resolve(record.args, matches)?;
+    config.record = Some(record.file);
+    logging::init(&config.log, config.log_format)?;
+    agent::record(&config, record.time.map(Interval::get))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_replay(asked: &ReplayCommand) -> Result<ExitCode> {
+    let (text, replayed) = exposition(&asked.file, |settings| asked.change(settings))?;
+    print(&text)?;
+    let mut lines = format!("hoptrace: {replayed}\n");
+    let broken = replayed.broken.is_some();
+    if let Some(error) = replayed.broken {
+        lines.push_str(&format!("hoptrace: {error}\n"));
+    }
+    let _unheard = io::stderr().lock().write_all(lines.as_bytes());
+    Ok(if broken {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn print_config(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {

@@ -10,6 +10,7 @@ mod series;
 
 pub use label_set::{LabelSet, ResponseCode};
 
+use crate::books::Books;
 use crate::identity::kubernetes::status::{FeedReport, Reason};
 use crate::model::{Dropped, Fate, Gone, Method, RequestTimes};
 use names::Family;
@@ -70,6 +71,17 @@ impl Metrics {
     /// # Errors
     /// When the buckets or labels make a family that Prometheus does not take.
     pub fn new(config: &MetricsConfig) -> Result<Self, MetricsError> {
+        let metrics = Self::of_recording(config)?;
+        let process = process::Process::of_this()?;
+        metrics.registry.register(Box::new(process))?;
+        Ok(metrics)
+    }
+
+    /// The same without this process, which is not the one that measured.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn of_recording(config: &MetricsConfig) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let families = series::Families::register(&registry, config.labels, &config.buckets)?;
         let metrics = Self {
@@ -100,7 +112,7 @@ impl Metrics {
             identity_restarts: int_counters(&registry, names::IDENTITY_RESTARTS)?,
             registry,
         };
-        registry_extras(&metrics.registry)?;
+        build_info(&metrics.registry)?;
         metrics.start_at_zero()
     }
 
@@ -169,6 +181,17 @@ impl Metrics {
             *child = self.exchanges.get_metric_with_label_values(&values).ok();
         }
         child.as_ref()
+    }
+
+    /// Brings the counters up to what the books say, but for what the kernel side lost.
+    pub fn show_books(&mut self, books: &Books) {
+        for (fate, method, total) in books.counts() {
+            self.set_exchanges(fate, method, total);
+        }
+        self.set_completed(books.completed());
+        self.set_pending(books.pending);
+        self.set_lost("parse_error", books.parse_error);
+        self.set_lost("unknown_socket", books.unknown_socket);
     }
 
     /// Sets how much was lost for this reason since the start; totals never go back.
@@ -286,9 +309,8 @@ impl Shown {
     }
 }
 
-/// Families nobody counts in: the process and the build.
-fn registry_extras(registry: &Registry) -> Result<(), MetricsError> {
-    registry.register(Box::new(process::Process::of_this()?))?;
+/// The family nobody counts in.
+fn build_info(registry: &Registry) -> Result<(), MetricsError> {
     let family = names::BUILD_INFO;
     let build = register(registry, IntGaugeVec::new(options(family), family.labels)?)?;
     let values = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH];

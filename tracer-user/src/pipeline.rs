@@ -3,7 +3,7 @@
 use hashbrown::HashSet;
 
 use crate::attribute::Attribute;
-use crate::decode::{DecodeError, Decoded, Exchange, RequestHead, decode};
+use crate::decode::{DecodeError, Decoded, Exchange, Http, RequestHead, decode, decode_headless};
 use crate::join::{Chain, Join, JoinConfig, Sink};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::roles::{Role, Roles, Sidecars};
@@ -58,23 +58,44 @@ impl Pipeline {
     /// # Errors
     /// [`DecodeError`]; the caller counts it, nothing else happens.
     pub fn take(&mut self, bytes: &[u8], output: &mut impl Output) -> Result<(), DecodeError> {
-        let exchange = match decode(bytes, &mut self.sockets)? {
+        let decoded = decode(bytes, &mut self.sockets)?;
+        self.settle(decoded, output);
+        Ok(())
+    }
+
+    /// Takes one raw record without its heads, and what they told.
+    ///
+    /// # Errors
+    /// As [`Pipeline::take`].
+    pub fn take_headless(
+        &mut self,
+        bytes: &[u8],
+        told: Http,
+        output: &mut impl Output,
+    ) -> Result<(), DecodeError> {
+        let decoded = decode_headless(bytes, told, &mut self.sockets)?;
+        self.settle(decoded, output);
+        Ok(())
+    }
+
+    fn settle(&mut self, decoded: Decoded, output: &mut impl Output) {
+        let exchange = match decoded {
             Decoded::Exchange(exchange) => exchange,
             Decoded::Handshake => {
                 output.fate(Fate::Handshake, Method::None);
-                return Ok(());
+                return;
             }
         };
         if let Some(fate) = settled(&exchange) {
             output.fate(fate, Method::None);
-            return Ok(());
+            return;
         }
         self.learn(&exchange);
         let role = self.roles.of(&exchange);
         if exchange.after_handshake && role.lane().is_none() {
             // Only of a sidecar's TLS it is known that the handshake is not answered apart.
             output.fate(Fate::Handshake, Method::None);
-            return Ok(());
+            return;
         }
         if role == Role::AppServer {
             self.attribute.note_server(&exchange);
@@ -85,7 +106,6 @@ impl Pipeline {
             output,
         };
         self.join.push(exchange, role, &mut stage);
-        Ok(())
     }
 
     /// Tells everything that is old enough at `now`; `Ktime::MAX` tells all.

@@ -1,16 +1,17 @@
 //! A running tracer: hooks, ring, stages and books together, without clocks of its own or I/O
 //! beyond the ring. The agent drives it; so do the tests.
 
-use std::io::{self, Write};
+use std::io;
 
 use aya::maps::{MapData, RingBuf};
+use tracer_common::Loss;
 
 use crate::books::Books;
-use crate::decode::DecodeError;
 use crate::join::{Chain, JoinConfig};
 use crate::load::{Hooks, LoadError, LoadOptions};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::pipeline::{Output, Pipeline};
+use crate::recording::Recorder;
 use crate::ring;
 use crate::roles::Sidecars;
 
@@ -26,7 +27,7 @@ pub struct Tracer {
     ring: RingBuf<MapData>,
     pipeline: Pipeline,
     books: Books,
-    recorder: Option<Box<dyn Write + Send>>,
+    recorder: Option<Recorder>,
 }
 
 impl Tracer {
@@ -55,14 +56,21 @@ impl Tracer {
         self.pipeline.expect(sidecars);
     }
 
-    /// Writes every raw record to `recorder`, each after its length as a little-endian u32.
-    pub fn record_to(&mut self, recorder: Box<dyn Write + Send>) {
+    /// Records from now on: `recorder` listens to the names of this tracer's identity.
+    pub fn record_to(&mut self, recorder: Recorder) {
         self.recorder = Some(recorder);
     }
 
-    /// Stops writing raw records; what was written stays.
+    /// Stops recording; what was written stays.
     pub fn stop_recording(&mut self) {
         self.recorder = None;
+    }
+
+    /// Whether it records.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        let recorder = self.recorder.as_ref();
+        recorder.is_some_and(|recorder| !recorder.is_over())
     }
 
     /// Hands what the eBPF programs logged to the agent's log.
@@ -84,17 +92,13 @@ impl Tracer {
         } = self;
         let mut recorded = Ok(());
         let more = ring::drain(ring, |bytes| {
-            books.received += 1;
+            let mut settle = Settle { books, requests };
+            let taken = pipeline.take(bytes, &mut settle);
+            settle.books.take(taken);
             if let Some(recorder) = recorder
                 && recorded.is_ok()
             {
-                recorded = write_record(recorder, bytes);
-            }
-            let mut settle = Settle { books, requests };
-            match pipeline.take(bytes, &mut settle) {
-                Ok(()) => {}
-                Err(DecodeError::UnknownSocket(_)) => settle.books.unknown_socket += 1,
-                Err(_) => settle.books.parse_error += 1,
+                recorded = recorder.record(bytes);
             }
         });
         recorded.map(|()| more)
@@ -107,7 +111,10 @@ impl Tracer {
 
     /// Settles what is old enough at `now`: a moment before the ring was last found empty
     /// ([`monotonic_now`]), so that nothing is settled without what completed before it.
-    pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) {
+    ///
+    /// # Errors
+    /// When the recorder fails; everything is settled all the same.
+    pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) -> io::Result<()> {
         self.pipeline.advance(
             now,
             &mut Settle {
@@ -115,6 +122,16 @@ impl Tracer {
                 requests,
             },
         );
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        let lost = || {
+            let reasons = Loss::ALL.into_iter();
+            reasons
+                .map(|loss| (loss.reason().to_owned(), self.hooks.lost(loss)))
+                .collect()
+        };
+        recorder.settled(now, lost)
     }
 
     /// Detaches, takes the last records and settles everything; the books are then final.
@@ -124,9 +141,9 @@ impl Tracer {
     pub fn finish(&mut self, requests: &mut impl Requests) -> io::Result<Books> {
         self.hooks.detach();
         while self.drain(requests)? {}
-        self.advance(Ktime::MAX, requests);
+        self.advance(Ktime::MAX, requests)?;
         if let Some(recorder) = &mut self.recorder {
-            recorder.flush()?;
+            recorder.stop()?;
         }
         Ok(self.books())
     }
@@ -146,9 +163,10 @@ impl Tracer {
     }
 }
 
-struct Settle<'a, R> {
-    books: &'a mut Books,
-    requests: &'a mut R,
+/// Where the stages' findings go.
+pub(crate) struct Settle<'a, R> {
+    pub(crate) books: &'a mut Books,
+    pub(crate) requests: &'a mut R,
 }
 
 impl<R: Requests> Output for Settle<'_, R> {
@@ -159,12 +177,6 @@ impl<R: Requests> Output for Settle<'_, R> {
     fn fate(&mut self, fate: Fate, method: Method) {
         self.books.settle(fate, method);
     }
-}
-
-fn write_record(recorder: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    recorder.write_all(&len.to_le_bytes())?;
-    recorder.write_all(bytes)
 }
 
 /// The clock of every stamp, nanoseconds.

@@ -321,7 +321,7 @@ pub struct Options {
     )]
     pub bpf_log: Option<BpfLog>,
 
-    /// Write every raw record to this file as well
+    /// Record what comes from the kernel to this file as well, for `hoptrace replay`
     #[arg(
         long,
         value_name = "FILE",
@@ -329,6 +329,19 @@ pub struct Options {
         help_heading = "Finding faults"
     )]
     pub record: Option<PathBuf>,
+
+    /// Leave the bytes of plaintext heads in the recording: only what they told stays otherwise
+    /// [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "HOPTRACE_RECORD_HEADS",
+        help_heading = "Finding faults",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub record_heads: Option<bool>,
 
     /// What to log: a level, or a filter such as `tracer_user=debug,warn` [default: info]
     #[arg(
@@ -417,6 +430,7 @@ impl Config {
             bpf_stats,
             bpf_log,
             record,
+            record_heads,
             log,
             log_format,
             keep_caps,

@@ -135,7 +135,7 @@ pub(crate) fn trace<T>(lab: &Lab, tracing: &Tracing, work: impl FnOnce() -> T) -
             while !done.load(Ordering::Acquire) {
                 let now = monotonic_now();
                 while tracer.drain(&mut collector).unwrap() {}
-                tracer.advance(now, &mut collector);
+                tracer.advance(now, &mut collector).unwrap();
                 thread::sleep(Duration::from_millis(20));
             }
             let books = tracer.finish(&mut collector).unwrap();
