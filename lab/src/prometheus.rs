@@ -44,6 +44,19 @@ impl Prometheus {
     /// # Errors
     /// It is not installed, the port is taken, or it does not become ready.
     pub fn start(dir: &Path, port: u16, targets: &[SocketAddr]) -> Result<Self> {
+        Self::start_with_rules(dir, port, targets, &[])
+    }
+
+    /// The same; it evaluates the rules of some files every second.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or a file of rules is wrong.
+    pub fn start_with_rules(
+        dir: &Path,
+        port: u16,
+        targets: &[SocketAddr],
+        rules: &[&Path],
+    ) -> Result<Self> {
         let program = host::program("prometheus")?;
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         need_free(address, "Prometheus")?;
@@ -51,7 +64,7 @@ impl Prometheus {
         fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
         let data = DataDir(data);
         let config = data.0.join("prometheus.yml");
-        fs::write(&config, config_text(targets))
+        fs::write(&config, config_text(targets, rules)?)
             .with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(program);
         command.arg(format!("--config.file={}", config.display()));
@@ -99,18 +112,26 @@ impl Prometheus {
     }
 }
 
-fn config_text(targets: &[SocketAddr]) -> String {
+fn config_text(targets: &[SocketAddr], rules: &[&Path]) -> Result<String> {
     let targets: Vec<_> = targets
         .iter()
         .map(|target| format!("\"{target}\""))
         .collect();
-    format!(
+    // JSON is YAML, and quotes what has to be. Beside the configuration is another directory.
+    let rules: Vec<_> = rules
+        .iter()
+        .map(std::path::absolute)
+        .collect::<Result<_, _>>()
+        .context("a file of rules")?;
+    let rules = serde_json::to_string(&rules).context("the name of a file of rules")?;
+    Ok(format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+         rule_files: {rules}\n\
          scrape_configs:\n\
          - job_name: hoptrace\n\
         \x20 static_configs: [{{targets: [{}]}}]\n",
         targets.join(", ")
-    )
+    ))
 }
 
 /// What the answer to an instant query holds.
@@ -202,12 +223,14 @@ mod tests {
 
     #[test]
     fn the_configuration_names_every_target() {
-        let text = config_text(&[
+        let targets = [
             "127.0.0.1:1".parse().unwrap(),
             "127.0.0.1:2".parse().unwrap(),
-        ]);
+        ];
+        let text = config_text(&targets, &[Path::new("/r/a b.yml")]).unwrap();
         assert!(
             text.contains("\n  static_configs: [{targets: [\"127.0.0.1:1\", \"127.0.0.1:2\"]}]")
         );
+        assert!(text.contains("\nrule_files: [\"/r/a b.yml\"]\n"));
     }
 }

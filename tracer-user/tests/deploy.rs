@@ -1,15 +1,21 @@
 //! What `deploy/` ships is accepted by those who read it: the agent, Prometheus, systemd.
-#![allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic fails the test"
+)]
 
 mod markdown;
 mod mesh;
 mod programs;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use clap::CommandFactory;
 use markdown::{page, root};
 use programs::{hoptrace_config, promtool, succeeds};
+use serde_json::Value;
 use tracer_user::cli::Cli;
 
 /// Values without where they come from.
@@ -78,18 +84,26 @@ fn promtool_takes_configuration_and_rules() {
 }
 
 #[test]
-fn every_alert_leads_to_its_remedy() {
+fn every_alert_leads_to_its_runbook() {
     let rules = std::fs::read_to_string(root().join("deploy/rules/hoptrace.rules.yml")).unwrap();
-    let page = page("docs/troubleshooting.md");
-    let headings = page.headings();
-    let alerts = rules.matches("- alert:").count();
-    let mut named = 0;
-    for rest in rules.split("docs/troubleshooting.md, \"").skip(1) {
-        let heading = rest.split('"').next().unwrap();
-        assert!(headings.contains(&heading), "no heading {heading}");
-        named += 1;
+    let rules: Value = serde_saphyr::from_str(&rules).unwrap();
+    let groups = rules["groups"].as_array().unwrap().iter();
+    let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
+    let mut named = BTreeSet::new();
+    for rule in rules.filter(|rule| rule["alert"].is_string()) {
+        let alert = rule["alert"].as_str().unwrap();
+        let link = rule["annotations"]["runbook_url"].as_str().unwrap();
+        let runbook = page(link);
+        let first = runbook.text.lines().nth(2).unwrap();
+        assert!(
+            first.starts_with(&format!("Alert `{alert}`: ")),
+            "{link} does not begin with {alert}"
+        );
+        named.insert(root().join(link));
     }
-    assert_eq!(named, alerts, "an alert names no heading");
+    let files = std::fs::read_dir(root().join("docs/runbooks")).unwrap();
+    let files: BTreeSet<_> = files.map(|file| file.unwrap().path()).collect();
+    assert_eq!(files, named, "a runbook that no alert names");
 }
 
 #[test]

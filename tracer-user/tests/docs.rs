@@ -309,7 +309,13 @@ fn every_metric_that_is_named_exists() {
         .into_iter()
         .map(|page| (page.path.display().to_string(), page.text))
         .collect();
-    for file in ["rules/hoptrace.rules.yml", "rules/hoptrace.test.yml"] {
+    for file in [
+        "rules/hoptrace.rules.yml",
+        "rules/hoptrace.test.yml",
+        "grafana/hoptrace-mesh-tax.json",
+        "grafana/hoptrace-slow-service.json",
+        "grafana/hoptrace-agent.json",
+    ] {
         let text = std::fs::read_to_string(root().join("deploy").join(file)).unwrap();
         texts.push((file.to_owned(), text));
     }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod apt;
 mod bench;
 mod cluster;
+mod dashboards;
 mod demo;
 mod e2e;
 mod ebpf;
@@ -73,6 +74,8 @@ enum Task {
     Lint,
     /// Write the files of `deploy/` that follow from others; --check to only compare.
     Manifests(manifests::Options),
+    /// Write Grafana's dashboards in `deploy/` from their Rust source; --check to only compare.
+    Dashboards(dashboards::Options),
     /// A mesh in network namespaces, with real Envoy sidecars (needs root).
     #[command(subcommand)]
     Lab(lab::Command),
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Task::ClippyEbpf => ebpf::clippy(),
         Task::Lint => lint::run(),
         Task::Manifests(options) => manifests::run(&options),
+        Task::Dashboards(options) => dashboards::run(&options),
         Task::Lab(command) => lab::run(&command),
         Task::Image(options) => image::run(&options),
         Task::Cluster(command) => cluster::run(&command),

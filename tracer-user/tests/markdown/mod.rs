@@ -32,6 +32,7 @@ pub(crate) fn pages() -> Vec<Page> {
     for directory in [
         "docs",
         "docs/platforms",
+        "docs/runbooks",
         "deploy",
         "deploy/demo",
         "deploy/helm/hoptrace",

@@ -25,34 +25,46 @@ pub(crate) struct Options {
 }
 
 /// A file that follows from others.
-struct Made {
+pub(crate) struct Made {
     /// From the root of the repository.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// Writes or checks every one of them.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    settle(all()?, options.check, "manifests")
+}
+
+/// Writes files that are not what they should be; with `check` it only names them.
+///
+/// # Errors
+/// A file cannot be written, or with `check` is not what `cargo xtask <command>` makes.
+pub(crate) fn settle(files: Vec<Made>, check: bool, command: &str) -> Result<()> {
     let mut stale = Vec::new();
-    for made in all()? {
+    for made in files {
         let path = paths::root().join(&made.path);
         if fs::read_to_string(&path).is_ok_and(|text| text == made.text) {
             continue;
         }
-        if !options.check {
+        if !check {
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)
+                    .with_context(|| format!("making {}", directory.display()))?;
+            }
             fs::write(&path, &made.text).with_context(|| format!("writing {}", path.display()))?;
             eprintln!("✓ wrote {}", made.path);
         }
         stale.push(made.path);
     }
-    if options.check && !stale.is_empty() {
+    if check && !stale.is_empty() {
         bail!(
-            "not what they should be: {}; run `cargo xtask manifests`",
+            "not what they should be: {}; run `cargo xtask {command}`",
             stale.join(", ")
         );
     }
     if stale.is_empty() {
-        eprintln!("✓ manifests: everything is as it should be");
+        eprintln!("✓ {command}: everything is as it should be");
     }
     Ok(())
 }
