@@ -14,6 +14,7 @@ use crate::decode::{Exchange, RequestHead, Side};
 use crate::model::{Fate, Ktime, Method};
 use crate::pair::{Downstream, Upstream, Worker};
 use crate::roles::{Lane, Role};
+use crate::underway::Underway;
 
 type Id = DefaultKey;
 
@@ -76,6 +77,7 @@ pub struct Join {
     workers: HashMap<(u32, Lane), Worker<Id>>,
     /// In order of arrival, which is almost the order of completion.
     queue: VecDeque<Id>,
+    underway: Underway,
 }
 
 impl Join {
@@ -88,7 +90,13 @@ impl Join {
             ends: HashMap::new(),
             workers: HashMap::new(),
             queue: VecDeque::new(),
+            underway: Underway::default(),
         }
+    }
+
+    /// Notes when the last hook was attached: requests that had begun by then are not told.
+    pub fn begin(&mut self, attached: Ktime) {
+        self.underway.begin(attached);
     }
 
     /// Exchanges that wait.
@@ -114,7 +122,8 @@ impl Join {
         }
         let key = (exchange.client(), exchange.request_seq);
         let side = exchange.side;
-        let refused = refusal(&exchange, role);
+        let underway = self.underway.is(&exchange, self.config.max_pending);
+        let refused = refusal(&exchange, role).or(underway.then_some(Fate::Underway));
         let id = self.nodes.insert(Node {
             exchange,
             role,
@@ -209,6 +218,9 @@ impl Join {
             worker.expire(tell_until);
         }
         self.workers.retain(|_, worker| !worker.is_empty());
+        // The other end is told when it was read, which is one hold time later at most.
+        self.underway
+            .expire(tell_until.saturating_sub(self.config.hold_ns));
     }
 
     /// The neighbour one step nearer to the calling app.
@@ -269,7 +281,8 @@ impl Join {
         let ids = || members.clone();
         let refused = ids()
             .filter_map(|id| self.nodes.get(id))
-            .find_map(|node| node.refused);
+            .find_map(|node| node.refused)
+            .or_else(|| self.underway(root, ids()));
         if refused.is_none() {
             let mut chain = Chain::default();
             for node in ids().filter_map(|id| self.nodes.get(id)) {
@@ -287,6 +300,21 @@ impl Join {
         if let Some(rest) = rest {
             self.tell(rest, sink);
         }
+    }
+
+    /// Whether a chain is a part of what was under way when the hooks were attached.
+    fn underway(&self, root: Id, mut members: impl Iterator<Item = Id>) -> Option<Fate> {
+        let first = self.nodes.get(root)?;
+        let is_rest = self
+            .underway
+            .is_rest(first.role, &first.exchange, self.config.hold_ns);
+        let mut is_other_end = || {
+            members.any(|id| {
+                let node = self.nodes.get(id);
+                node.is_some_and(|node| self.underway.is_other_end(&node.exchange))
+            })
+        };
+        (is_rest || is_other_end()).then_some(Fate::Underway)
     }
 
     fn fate(&self, id: Id, refused: Option<Fate>) -> (Fate, Method) {

@@ -20,6 +20,7 @@ pub mod recording;
 pub mod roles;
 pub mod sockets;
 pub mod tracer;
+mod underway;
 
 // What comes out.
 pub mod http;

@@ -343,11 +343,13 @@ pub enum Fate {
     Malformed,
     /// A table was full.
     Evicted,
+    /// Of a request that had begun when the hooks were attached.
+    Underway,
 }
 
 impl Fate {
     /// Every fate.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Paired,
         Self::Unpaired,
         Self::Unsupported,
@@ -357,6 +359,7 @@ impl Fate {
         Self::Continuation,
         Self::Malformed,
         Self::Evicted,
+        Self::Underway,
     ];
 
     /// Value of the `result` label.
@@ -372,6 +375,7 @@ impl Fate {
             Self::Continuation => "continuation",
             Self::Malformed => "malformed",
             Self::Evicted => "evicted",
+            Self::Underway => "underway",
         }
     }
 }

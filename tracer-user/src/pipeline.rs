@@ -53,6 +53,11 @@ impl Pipeline {
         self.looked_at.clear();
     }
 
+    /// Notes when the last hook was attached: requests that had begun by then are not told.
+    pub fn begin(&mut self, attached: Ktime) {
+        self.join.begin(attached);
+    }
+
     /// Takes one raw record.
     ///
     /// # Errors

@@ -41,7 +41,9 @@ impl Tracer {
         identity: Box<dyn Identity>,
     ) -> Result<Self, LoadError> {
         let (hooks, ring) = Hooks::attach(options)?;
-        let pipeline = Pipeline::new(join, identity);
+        let attached = monotonic_now();
+        let mut pipeline = Pipeline::new(join, identity);
+        pipeline.begin(attached);
         Ok(Self {
             hooks,
             ring,

@@ -422,6 +422,7 @@ fn the_absences_hold() {
         "pipeline",
         "roles",
         "sockets",
+        "underway",
     ];
     let outside = [
         "tokio",
