@@ -147,6 +147,8 @@ impl Reviews {
                 self.remember(token, verdict);
                 return verdict;
             }
+            // Its words for people; the rest says the same again.
+            Ok(Err(kube::Error::Api(refusal))) => refusal.message,
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => format!("no answer within {ASK_LIMIT:?}"),
         };
