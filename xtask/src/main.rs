@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+// Before all others, which use its macros.
+#[macro_use]
+mod out;
+
 mod apt;
 mod bench;
 mod cluster;
