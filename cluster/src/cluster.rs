@@ -17,7 +17,7 @@ use crate::kubectl::Kubectl;
 use crate::layout::{CGROUP, Layout, NODE_NAME};
 use crate::state::{self, ClusterState};
 use crate::tools::Tools;
-use crate::{config, cri, node, pki, teardown};
+use crate::{config, cri, node, permitted, pki, teardown};
 
 /// How long each step may take on a busy machine.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
@@ -118,7 +118,14 @@ impl Cluster {
             .with_context(|| format!("cannot make {}", layout.logs.display()))?;
         node::create(&layout)?;
         pki::create(&layout.file("pki"))?;
-        config::write(&layout, &self.options.pause.1, &self.options.pods)?;
+        let snapshotter = if permitted::has_overlay(&layout)? {
+            "overlayfs"
+        } else {
+            progress("file systems cannot be layered here: images are copied");
+            "native"
+        };
+        let (pause, pods) = (&self.options.pause.1, &self.options.pods);
+        config::write(&layout, pause, snapshotter, pods)?;
         let holder = node::hold(&layout, &self.options.tools)?;
         {
             let mut state = lock(&self.state);

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::layout::{CGROUP, Layout, NODE_ADDRESS, in_node};
 
-/// Writes them all; `pause` is the image of the containers that hold the pods' namespaces, `pods`
-/// the range of their addresses.
+/// Writes them all; `pause` is the image of the containers that hold the pods' namespaces,
+/// `snapshotter` how the runtime makes file systems of images, `pods` the range of pods' addresses.
 ///
 /// # Errors
 /// A file cannot be written.
-pub(crate) fn write(layout: &Layout, pause: &str, pods: &str) -> Result<()> {
+pub(crate) fn write(layout: &Layout, pause: &str, snapshotter: &str, pods: &str) -> Result<()> {
     let files = [
-        ("etc/containerd.toml", containerd(pause)),
+        ("etc/containerd.toml", containerd(pause, snapshotter)),
         (
             "etc/cni/10-hoptrace.conflist",
             format!("{:#}\n", network(pods)),
@@ -33,7 +33,7 @@ pub(crate) fn write(layout: &Layout, pause: &str, pods: &str) -> Result<()> {
 }
 
 /// `restrict_oom_score_adj`: where this runs may itself lack the right to raise a score.
-fn containerd(pause: &str) -> String {
+fn containerd(pause: &str, snapshotter: &str) -> String {
     let (runc, plugins) = (in_node("tools/bin/runc"), in_node("tools/cni"));
     let networks = in_node("etc/cni");
     format!(
@@ -50,7 +50,7 @@ restrict_oom_score_adj = true
 sandbox_image = "{pause}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "overlayfs"
+snapshotter = "{snapshotter}"
 default_runtime_name = "runc"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
@@ -123,8 +123,9 @@ mod tests {
 
     #[test]
     fn the_runtime_uses_the_images_it_is_told() {
-        let text = containerd("docker.io/x/pause:1");
+        let text = containerd("docker.io/x/pause:1", "native");
         assert!(text.contains("sandbox_image = \"docker.io/x/pause:1\""));
+        assert!(text.contains("snapshotter = \"native\""));
         assert!(text.contains("BinaryName = \"/run/hoptrace/tools/bin/runc\""));
     }
 }
