@@ -1,10 +1,12 @@
 //! The little HTTP that asking for readiness, metrics and query results takes.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketType};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,25 +17,83 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What is asked of whom, in a `GET` on a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who is asked.
+    pub address: SocketAddr,
+    /// Path and query.
+    pub path: &'a str,
+    /// Headers beyond `Connection`; without a `host` among them it is the address.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The address that it is asked from, where it matters: one of this machine.
+    pub source: Option<IpAddr>,
+}
+
 /// `GET` on a connection of its own.
 ///
 /// # Errors
 /// There is no connection, no answer in time, or none that is HTTP.
 pub fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer> {
-    exchange(address, path, limit).with_context(|| format!("GET http://{address}{path}"))
+    let (headers, source) = (&[][..], None);
+    let request = Request {
+        address,
+        path,
+        headers,
+        source,
+    };
+    request.send(limit)
 }
 
-fn exchange(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+impl Request<'_> {
+    /// Sends it and waits for the answer.
+    ///
+    /// # Errors
+    /// There is no connection, no answer in time, or none that is HTTP.
+    pub fn send(&self, limit: Duration) -> Result<Answer> {
+        exchange(self, limit).with_context(|| format!("GET http://{}{}", self.address, self.path))
+    }
+}
+
+fn exchange(request: &Request<'_>, limit: Duration) -> Result<Answer> {
+    let Request {
+        address,
+        path,
+        headers,
+        source,
+    } = *request;
+    let mut stream = match source {
+        None => TcpStream::connect_timeout(&address, limit)?,
+        Some(source) => connect_from(source, address, limit)?,
+    };
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    let host = address.to_string();
+    let named = headers.iter().any(|(name, _)| *name == "host");
+    let host = (!named).then_some(("host", host.as_str()));
+    // Written at once: in pieces it would be several segments.
+    let mut request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n");
+    for (name, value) in host.iter().chain(headers) {
+        request += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all((request + "\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer)
+}
+
+fn connect_from(source: IpAddr, address: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let family = match source {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+    // It holds for connecting too.
+    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    rustix::net::bind(&socket, &SocketAddr::new(source, 0))
+        .with_context(|| format!("cannot use the address {source}"))?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(TcpStream::from(socket))
 }
 
 fn parse(answer: &[u8]) -> Result<Answer> {
@@ -114,6 +174,31 @@ mod tests {
         for bad in ["", "HTTP/1.1 200", "x\r\n\r\n", "x y\r\n\r\n"] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn requests_have_headers_and_come_from_an_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, peer) = listener.accept().unwrap();
+            let mut bytes = [0; 512];
+            let length = stream.read(&mut bytes).unwrap();
+            stream.write_all(b"HTTP/1.1 204 No\r\n\r\n").unwrap();
+            (peer, String::from_utf8_lossy(&bytes[..length]).into_owned())
+        });
+        let request = Request {
+            address,
+            path: "/x",
+            headers: &[("a", "b")],
+            source: Some("127.0.0.9".parse().unwrap()),
+        };
+        assert_eq!(request.send(Duration::from_secs(5)).unwrap().code, 204);
+        let (peer, asked) = server.join().unwrap();
+        assert_eq!(peer.ip().to_string(), "127.0.0.9");
+        assert!(asked.starts_with("GET /x HTTP/1.1\r\n"), "{asked}");
+        let headers = format!("\r\nhost: {address}\r\na: b\r\n\r\n");
+        assert!(asked.ends_with(&headers), "{asked}");
     }
 
     #[test]

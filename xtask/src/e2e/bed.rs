@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hoptrace_cluster::{Cluster, Helm, Kubectl, NODE_NETNS};
-use hoptrace_lab::{http, netns, wait};
+use hoptrace_cluster::{Cluster, Component, Helm, Kubectl, NODE_NETNS};
+use hoptrace_lab::{host, http, netns, wait};
 
 use super::history::{History, Pod};
 use super::progress::Progress;
@@ -26,8 +26,10 @@ pub(super) const AGENT: &str = "hoptrace";
 pub(super) const RELEASE: &str = "hoptrace";
 /// Where the agent answers.
 const AGENT_PORT: u16 = 9465;
-/// Few enough that addresses are given again during a run, and to others.
-const PODS: &str = "10.88.0.0/27";
+/// So few, 13 for pods, that they are soon given again, and to others.
+const PODS: &str = "10.88.0.0/28";
+/// The chart's own cgroupRoot.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// How long pods have to become ready on a busy machine.
 pub(super) const READY_LIMIT: Duration = Duration::from_secs(120);
 const HELM_LIMIT: Duration = Duration::from_secs(90);
@@ -141,6 +143,25 @@ impl Bed {
             .try_for_each(|one| self.rolled_out(namespace, one))
     }
 
+    /// The value with which only the demo's pods are traced, and the agent. Whoever else speaks to
+    /// them is then known by address alone, as those on other nodes are.
+    ///
+    /// # Errors
+    /// The hierarchy of cgroups is not where the chart expects it.
+    pub(super) fn only_demo(&self) -> Result<String> {
+        let hierarchy = host::cgroup2()?;
+        let cgroups = self.cluster.cgroups()?;
+        let ours = cgroups.iter().find(|dir| dir.starts_with(&hierarchy));
+        let inside = ours
+            .and_then(|dir| dir.strip_prefix(CGROUPS).ok())
+            .with_context(|| format!("cgroup v2 is mounted outside of {CGROUPS}"))?;
+        // Their containers request something, and those of callers do not.
+        let class = Path::new("/host/cgroup")
+            .join(inside)
+            .join("kubepods/burstable");
+        Ok(format!("extraArgs[0]=--cgroup-root={}", class.display()))
+    }
+
     /// `helm install`, not waiting for anything.
     ///
     /// # Errors
@@ -228,6 +249,19 @@ impl Bed {
             .run(&["--namespace", DEMO, "logs", what, "--container", container])
     }
 
+    /// After a check that failed: what it stopped is started, and its agent is not the next one's.
+    pub(super) fn mend(&self) {
+        for component in [Component::Apiserver, Component::Containerd] {
+            // An error is that it runs.
+            let _runs = self.cluster.start(component);
+        }
+        let mended = self.cluster.wait_runtime();
+        let mended = mended.and_then(|()| self.cluster.wait_api());
+        if let Err(error) = mended.and_then(|()| self.uninstall()) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+
     /// Saves what tells why a check failed.
     pub(super) fn save(&self, logs: &Path) {
         let files = [
@@ -272,6 +306,8 @@ pub(super) fn deploy(name: &str) -> PathBuf {
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
     pub(super) pod: String,
+    /// The pod's.
+    pub(super) uid: String,
     address: SocketAddr,
 }
 
@@ -279,6 +315,7 @@ impl Agent {
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         Some(Self {
             pod: pod.name.clone(),
+            uid: pod.uid.clone(),
             address: SocketAddr::new(pod.address?, AGENT_PORT),
         })
     }
@@ -293,6 +330,20 @@ impl Agent {
 
     fn get_within(&self, path: &str, limit: Duration) -> Result<http::Answer> {
         netns::within(NODE_NETNS, || http::get(self.address, path, limit))
+    }
+
+    /// What it answers to who shows something in a header.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(super) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<http::Answer> {
+        let request = http::Request {
+            address: self.address,
+            path,
+            headers,
+            source: None,
+        };
+        netns::within(NODE_NETNS, || request.send(ANSWER_LIMIT))
     }
 
     /// Its metrics.

@@ -9,7 +9,7 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hoptrace_cluster::Kubectl;
@@ -21,22 +21,30 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A pod as it was last told.
 #[derive(Clone, Debug)]
 pub(super) struct Pod {
+    pub(super) uid: String,
     pub(super) namespace: String,
     pub(super) name: String,
     /// Label `app`, by which the demo's workloads are named too; else the pod's name.
     pub(super) workload: String,
     pub(super) address: Option<IpAddr>,
     pub(super) ready: bool,
-    pub(super) gone: bool,
+    /// How often its first container was started again.
+    pub(super) restarts: u64,
+    /// When the API first told of it: before it had an address.
+    pub(super) since: Instant,
+    /// When the API told that it is over: after its processes were.
+    until: Option<Instant>,
 }
 
-#[derive(Default)]
-struct Told {
-    /// By uid.
-    pods: BTreeMap<String, Pod>,
-    /// Who ever had an address: workloads with their namespaces.
-    holders: BTreeMap<IpAddr, BTreeSet<(String, String)>>,
+impl Pod {
+    pub(super) fn is_gone(&self) -> bool {
+        self.until.is_some()
+    }
 }
+
+/// Every pod there ever was, by uid. One of another uid with the same address has it later.
+#[derive(Default)]
+struct Told(BTreeMap<String, Pod>);
 
 /// Follows the API until it is dropped; while it is away, what was told last stays.
 pub(super) struct History {
@@ -61,6 +69,10 @@ impl History {
             let (told, stop, watch) = (Arc::clone(&told), Arc::clone(&stop), Arc::clone(&watch));
             move || {
                 while !stop.load(Ordering::Relaxed) {
+                    // A watch does not tell who went while nobody watched.
+                    if let Ok(list) = kubectl.json(&["get", "pods", "--all-namespaces"]) {
+                        lock(&told).only(&list, Instant::now());
+                    }
                     let child = kubectl.start(&[
                         "get",
                         "pods",
@@ -78,7 +90,7 @@ impl History {
                     for event in events.map_while(Result::ok) {
                         // A history with a hole is better than none.
                         let _full = writeln!(record, "{event}");
-                        lock(&told).event(&event);
+                        lock(&told).event(&event, Instant::now());
                     }
                     end(&watch);
                     thread::sleep(PAUSE);
@@ -96,29 +108,31 @@ impl History {
     /// Pods of a workload that are there and have an address.
     pub(super) fn pods(&self, namespace: &str, workload: &str) -> Vec<Pod> {
         let told = lock(&self.told);
-        told.pods
-            .values()
-            .filter(|pod| {
-                pod.namespace == namespace
-                    && pod.workload == workload
-                    && !pod.gone
-                    && pod.address.is_some()
-            })
-            .cloned()
-            .collect()
+        let wanted = |pod: &&Pod| {
+            pod.namespace == namespace
+                && pod.workload == workload
+                && !pod.is_gone()
+                && pod.address.is_some()
+        };
+        told.0.values().filter(wanted).cloned().collect()
     }
 
-    /// How many addresses more than one workload has had.
-    pub(super) fn shared_addresses(&self) -> usize {
+    /// Whether the only pod of a name is over.
+    pub(super) fn is_over(&self, namespace: &str, name: &str) -> bool {
         let told = lock(&self.told);
-        told.holders.values().filter(|all| all.len() > 1).count()
+        let mut pods = told.0.values();
+        pods.any(|pod| pod.namespace == namespace && pod.name == name && pod.is_gone())
     }
 
-    /// Whether a workload ever had a pod with an address.
-    pub(super) fn knew(&self, workload: &str, namespace: &str) -> bool {
-        let wanted = (workload.to_owned(), namespace.to_owned());
-        let told = lock(&self.told);
-        told.holders.values().any(|all| all.contains(&wanted))
+    /// The addresses that were given to a pod of another workload than before, to a pod that came
+    /// after `since`.
+    pub(super) fn handed_over(&self, since: Instant) -> BTreeSet<IpAddr> {
+        lock(&self.told).handed_over(since)
+    }
+
+    /// Whether a workload had a pod with an address at any time of a span.
+    pub(super) fn had(&self, workload: &str, namespace: &str, span: (Instant, Instant)) -> bool {
+        lock(&self.told).had(workload, namespace, span)
     }
 }
 
@@ -144,7 +158,7 @@ fn end(watch: &Mutex<Option<Child>>) {
 }
 
 impl Told {
-    fn event(&mut self, event: &Value) {
+    fn event(&mut self, event: &Value, now: Instant) {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
         let Some(((uid, name), namespace)) = text("/object/metadata/uid")
             .zip(text("/object/metadata/name"))
@@ -155,7 +169,8 @@ impl Told {
         let workload = text("/object/metadata/labels/app")
             .or_else(|| text("/object/metadata/labels/app.kubernetes.io~1name"))
             .unwrap_or(name);
-        let over = matches!(text("/object/status/phase"), Some("Succeeded" | "Failed"));
+        let over = matches!(text("/object/status/phase"), Some("Succeeded" | "Failed"))
+            || text("/type") == Some("DELETED");
         let conditions = event.pointer("/object/status/conditions");
         let ready = conditions
             .and_then(Value::as_array)
@@ -165,19 +180,67 @@ impl Told {
                         && condition.get("status") == Some(&Value::from("True"))
                 })
             });
+        let restarts = event.pointer("/object/status/containerStatuses/0/restartCount");
+        let address = text("/object/status/podIP").and_then(|text| text.parse().ok());
+        let known = self.0.get(uid);
         let pod = Pod {
+            uid: uid.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             workload: workload.to_owned(),
-            address: text("/object/status/podIP").and_then(|text| text.parse().ok()),
+            // What is over may be told without the address that it had.
+            address: address.or_else(|| known?.address),
             ready: ready && text("/object/metadata/deletionTimestamp").is_none(),
-            gone: over || text("/type") == Some("DELETED"),
+            restarts: restarts.and_then(Value::as_u64).unwrap_or(0),
+            since: known.map_or(now, |pod| pod.since),
+            until: known.and_then(|pod| pod.until).or(over.then_some(now)),
         };
-        if let Some(address) = pod.address {
-            let holder = (pod.workload.clone(), pod.namespace.clone());
-            self.holders.entry(address).or_default().insert(holder);
+        self.0.insert(uid.to_owned(), pod);
+    }
+
+    /// Whoever is not in a list of all is over.
+    fn only(&mut self, list: &Value, now: Instant) {
+        let items = list.get("items").and_then(Value::as_array);
+        let there: BTreeSet<_> = items
+            .into_iter()
+            .flatten()
+            .filter_map(|pod| pod.pointer("/metadata/uid")?.as_str())
+            .collect();
+        for (uid, pod) in &mut self.0 {
+            if !there.contains(uid.as_str()) {
+                pod.until.get_or_insert(now);
+            }
         }
-        self.pods.insert(uid.to_owned(), pod);
+    }
+
+    fn had(&self, workload: &str, namespace: &str, (from, to): (Instant, Instant)) -> bool {
+        self.0.values().any(|pod| {
+            pod.workload == workload
+                && pod.namespace == namespace
+                && pod.address.is_some()
+                && pod.since <= to
+                && pod.until.is_none_or(|until| from <= until)
+        })
+    }
+
+    fn handed_over(&self, since: Instant) -> BTreeSet<IpAddr> {
+        let mut holders = BTreeMap::<IpAddr, Vec<&Pod>>::new();
+        for pod in self.0.values() {
+            if let Some(address) = pod.address {
+                holders.entry(address).or_default().push(pod);
+            }
+        }
+        for pods in holders.values_mut() {
+            pods.sort_by_key(|pod| pod.since);
+        }
+        let changes = |pods: &[&Pod]| {
+            pods.array_windows().any(|[before, after]| {
+                let same = before.workload == after.workload && before.namespace == after.namespace;
+                !same && after.since >= since
+            })
+        };
+        holders.retain(|_, pods| changes(pods));
+        holders.into_keys().collect()
     }
 }
 
@@ -194,15 +257,42 @@ mod tests {
         }})
     }
 
-    #[test]
-    fn addresses_that_two_had_are_known() {
+    /// Pods 1 and 2 have an address one after the other, 3 has its own.
+    fn told(start: Instant) -> Told {
         let mut told = Told::default();
-        told.event(&event("ADDED", "1", "a", "10.88.0.2"));
-        told.event(&event("DELETED", "1", "a", "10.88.0.2"));
-        told.event(&event("ADDED", "2", "b", "10.88.0.2"));
-        told.event(&event("ADDED", "3", "b", "10.88.0.3"));
-        assert!(told.pods["1"].gone && told.pods["2"].ready);
-        let shared = told.holders.values().filter(|all| all.len() > 1).count();
-        assert_eq!(shared, 1);
+        let events = [
+            event("ADDED", "1", "a", "10.88.0.2"),
+            event("DELETED", "1", "a", ""),
+            event("ADDED", "2", "b", "10.88.0.2"),
+            event("ADDED", "3", "b", "10.88.0.3"),
+        ];
+        for (second, event) in (0..).zip(&events) {
+            told.event(event, start + Duration::from_secs(second));
+        }
+        told
+    }
+
+    #[test]
+    fn addresses_that_went_from_one_to_another_are_known() {
+        let start = Instant::now();
+        let told = told(start);
+        assert!(told.0["1"].is_gone() && told.0["2"].ready);
+        let handed_over = |second| told.handed_over(start + Duration::from_secs(second));
+        let address: IpAddr = "10.88.0.2".parse().unwrap();
+        assert_eq!(handed_over(0), [address].into());
+        assert_eq!(handed_over(3), [].into());
+    }
+
+    #[test]
+    fn workloads_have_addresses_as_long_as_they_have_pods() {
+        let start = Instant::now();
+        let mut told = told(start);
+        let at = |second| start + Duration::from_secs(second);
+        let had = |told: &Told, app, from, to| told.had(app, "n", (at(from), at(to)));
+        assert!(had(&told, "a", 1, 9) && !had(&told, "a", 2, 9));
+        assert!(had(&told, "b", 0, 2) && !had(&told, "b", 0, 1));
+        told.only(&json!({"items": [{"metadata": {"uid": "3"}}]}), at(5));
+        assert!(told.0["2"].is_gone() && !told.0["3"].is_gone());
+        assert!(had(&told, "b", 6, 9));
     }
 }

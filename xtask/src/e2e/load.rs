@@ -1,5 +1,5 @@
-//! Load from a pod outside of the mesh to the demo's gateway: a Job named `load`, so that its
-//! series have a name.
+//! Load from pods outside of the mesh to the demo's gateway: a Job named `load`, so that its
+//! series have a name, or pods that are workloads by themselves.
 
 use std::time::Duration;
 
@@ -48,11 +48,34 @@ impl Bed {
     /// # Errors
     /// The Job fails.
     pub(super) fn requests(&self, count: u64) -> Result<Outcome> {
-        let spec = spec(Schedule::Count(count))?;
-        self.start_job(&format!(
-            "hoptrace-load --allow \"$host\" <<END\n{spec}\nEND\n"
-        ))?;
+        self.start_job(&once(count)?)?;
         self.outcome(GRACE)
+    }
+
+    /// Starts a pod that is no part of anything, and sends this many requests after a time.
+    ///
+    /// # Errors
+    /// The API refuses it.
+    pub(super) fn start_caller(&self, name: &str, count: u64, after: Duration) -> Result<()> {
+        let script = format!("sleep {}\n{}", after.as_secs(), once(count)?);
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": DEMO, "labels": {"app": name}},
+            "spec": pod_spec(name, &script),
+        });
+        self.kubectl.apply(&pod).map(drop)
+    }
+
+    /// What became of a caller that has ended; removes it.
+    ///
+    /// # Errors
+    /// It had failed, or is not there.
+    pub(super) fn end_caller(&self, name: &str) -> Result<Outcome> {
+        let outcome = outcome(&self.demo_log(&format!("pod/{name}"), name)?)?;
+        let delete = ["--namespace", DEMO, "delete", "pod", name, "--wait=false"];
+        self.kubectl.run(&delete)?;
+        Ok(outcome)
     }
 
     /// Sends requests at a rate until it is stopped.
@@ -84,19 +107,7 @@ impl Bed {
             "metadata": {"name": JOB, "namespace": DEMO, "labels": {"app": JOB}},
             "spec": {"backoffLimit": 0, "template": {
                 "metadata": {"labels": {"app": JOB}},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "automountServiceAccountToken": false,
-                    "terminationGracePeriodSeconds": 1,
-                    "securityContext": {"runAsNonRoot": true},
-                    "containers": [{
-                        "name": JOB,
-                        "image": Name::Load.reference(),
-                        "command": ["/bin/sh", "-ec", format!("host=$CAPITOL_CLIENT_SERVICE_HOST\n{script}")],
-                        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                    }],
-                    "volumes": [{"name": "tmp", "emptyDir": {}}],
-                },
+                "spec": pod_spec(JOB, script),
             }},
         });
         self.kubectl.apply(&job).map(drop)
@@ -131,13 +142,7 @@ impl Bed {
         if ended == "Failed" {
             bail!("the load failed: {}", log.trim());
         }
-        let mut outcome = Outcome::default();
-        for line in log.lines() {
-            let report = serde_json::from_str(line)
-                .with_context(|| format!("the load says no report but `{line}`"))?;
-            outcome.add(report);
-        }
-        Ok(outcome)
+        outcome(&log)
     }
 }
 
@@ -158,6 +163,42 @@ impl Load<'_> {
         ])?;
         self.0.outcome(GRACE)
     }
+}
+
+/// Without requests for resources: its class is BestEffort, and the demo's Burstable.
+fn pod_spec(name: &str, script: &str) -> Value {
+    json!({
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": false,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsNonRoot": true},
+        "containers": [{
+            "name": name,
+            "image": Name::Load.reference(),
+            "command": ["/bin/sh", "-ec", format!("host=$CAPITOL_CLIENT_SERVICE_HOST\n{script}")],
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        }],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    })
+}
+
+/// The script that sends this many requests.
+fn once(count: u64) -> Result<String> {
+    let spec = spec(Schedule::Count(count))?;
+    Ok(format!(
+        "hoptrace-load --allow \"$host\" <<END\n{spec}\nEND\n"
+    ))
+}
+
+/// The reports in a log, one a line.
+fn outcome(log: &str) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for line in log.lines() {
+        let report = serde_json::from_str(line)
+            .with_context(|| format!("the load says no report but `{line}`"))?;
+        outcome.add(report);
+    }
+    Ok(outcome)
 }
 
 fn spec(schedule: Schedule) -> Result<String> {

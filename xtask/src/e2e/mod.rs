@@ -8,12 +8,15 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hoptrace_lab::{need_root, signals};
 
-use crate::paths;
+use crate::{paths, setup};
 use bed::Bed;
 use progress::Progress;
 
+mod addresses;
+mod away;
 mod bed;
 mod disturb;
+mod guard;
 mod history;
 mod load;
 mod manifests;
@@ -22,6 +25,7 @@ mod node;
 mod progress;
 mod prometheus;
 mod rights;
+mod scene;
 mod uninstall;
 mod witness;
 
@@ -58,10 +62,14 @@ enum Check {
     Uninstall,
     /// Both services are restarted again and again under load.
     Pods,
+    /// Addresses go from one short-lived caller to the next.
+    Addresses,
     /// The agent is restarted again and again under load.
     Agent,
     /// The API server is away.
     Api,
+    /// The agent is killed and starts while the API server is away.
+    AwayStart,
     /// The container runtime is restarted.
     Runtime,
     /// The node is drained.
@@ -70,6 +78,8 @@ enum Check {
     Rights,
     /// Each capability of the agent is taken away.
     Capabilities,
+    /// The API says who may see the metrics.
+    TokenReview,
 }
 
 impl Check {
@@ -80,11 +90,14 @@ impl Check {
             Self::Uninstall => uninstall::check(bed, figures),
             Self::Pods => disturb::pods(bed, options, figures),
             Self::Agent => disturb::agent(bed, options, figures),
-            Self::Api => disturb::api(bed, options, figures),
+            Self::Addresses => addresses::check(bed, figures),
+            Self::Api => away::api(bed, options, figures),
+            Self::AwayStart => away::start(bed, options, figures),
             Self::Runtime => disturb::runtime(bed, options, figures),
             Self::Drain => disturb::drain(bed, options, figures),
             Self::Rights => rights::rights(bed, figures),
             Self::Capabilities => rights::capabilities(bed, figures),
+            Self::TokenReview => guard::check(bed, figures),
         }
     }
 
@@ -120,6 +133,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn checked(options: &Options, logs: &Path) -> Result<()> {
     let progress = Progress::start();
+    // What it takes is quickly asked, and long in the making.
+    setup::ensure()?;
+    hoptrace_cluster::check_permitted()?;
     empty(logs)?;
     let bed = Bed::up(logs, &progress)?;
     let checks = if options.only.is_empty() {
@@ -144,6 +160,7 @@ fn checked(options: &Options, logs: &Path) -> Result<()> {
             let dir = logs.join(&name);
             empty(&dir)?;
             bed.save(&dir);
+            bed.mend();
             failed.push(name);
         }
     }

@@ -42,12 +42,7 @@ pub(super) fn check(bed: &Bed, figures: &mut Figures) -> Result<()> {
     );
     let ((), seen) = witness::watch(bed, || counted(bed, figures))?;
     figures.say(seen.judge()?);
-    ensure!(
-        seen.unnamed.is_empty(),
-        "series of the demo without names: {:?}",
-        seen.unnamed
-    );
-    Ok(())
+    seen.all_named()
 }
 
 /// Installs the chart under load; seconds until Prometheus has a hop from one service to the other.

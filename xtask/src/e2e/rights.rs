@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::Figures;
 use super::bed::{AGENT, Agent, Bed, READY_LIMIT};
+use super::scene::{self, Scene, Told};
 
 /// `<namespace>-<release>`, as the chart names it.
-const ROLE: &str = "hoptrace-hoptrace";
+pub(super) const ROLE: &str = "hoptrace-hoptrace";
 const DAEMONSET: &str = "daemonset/hoptrace";
 /// The container that the capabilities are of.
 const SECURITY: &str = "/spec/template/spec/containers/0/securityContext/capabilities/add";
@@ -18,27 +19,65 @@ const SECURITY: &str = "/spec/template/spec/containers/0/securityContext/capabil
 const SAY_LIMIT: Duration = Duration::from_secs(60);
 
 /// # Errors
-/// A right is missing, and the agent does not say so.
+/// A right is missing, and the agent does not say so, or it lacks more or less than it says.
 pub(super) fn rights(bed: &Bed, figures: &mut Figures) -> Result<()> {
+    let scene = Scene::set(bed)?;
+    let only_demo = bed.only_demo()?;
     for peers in ["pods", "endpointslices"] {
         bed.uninstall()?;
-        bed.install(&[&format!("identity.peers={peers}")])?;
+        bed.install(&[&only_demo, &format!("identity.peers={peers}")])?;
         bed.rolled_out(AGENT, DAEMONSET)?;
+        let all = shown(&scene.play(&bed.agent()?)?, &scene::expected(peers, ""))
+            .with_context(|| format!("peers={peers}, with every right"))?;
+        figures.say(format!("peers={peers}, with every right: {all}"));
         let role = bed.kubectl.json(&["get", "clusterrole", ROLE])?;
         let rules = role.get("rules").cloned().unwrap_or_default();
         for (resource, verb, rest) in each_right(&rules) {
             set_rules(bed, &rest)?;
             let line = without(bed, &resource, &verb)
                 .with_context(|| format!("peers={peers}, without {verb} {resource}"))?;
-            figures.say(format!("peers={peers}, without {verb} {resource}: {line}"));
+            let told = scene.play(&bed.agent()?)?;
+            let lacks = shown(&told, &scene::expected(peers, &resource))
+                .with_context(|| format!("peers={peers}, without {verb} {resource}"))?;
+            figures.say(format!(
+                "peers={peers}, without {verb} {resource}: {line}; {lacks}"
+            ));
         }
         set_rules(bed, &rules)?;
     }
     bed.uninstall()
 }
 
+/// In words what is told of requests, which has to be this.
+fn shown(told: &[Told], expected: &[Told]) -> Result<String> {
+    // The digits after `pod-` are a uid's.
+    let matches =
+        |told: &str, wanted: &str| told == wanted || (wanted == "pod-" && told.starts_with(wanted));
+    let same = |one: &Told, other: &Told| {
+        one.source == other.source
+            && matches(&one.destination.0, &other.destination.0)
+            && one.destination.1 == other.destination.1
+            && matches(&one.service, &other.service)
+    };
+    let is_so = told.len() == expected.len()
+        && expected
+            .iter()
+            .all(|wanted| told.iter().any(|told| same(told, wanted)));
+    ensure!(is_so, "{told:?} is told, and not {expected:?}");
+    let words: Vec<_> = told
+        .iter()
+        .map(|told| {
+            format!(
+                "{} to {} (service {})",
+                told.source.0, told.destination.0, told.service
+            )
+        })
+        .collect();
+    Ok(words.join(", "))
+}
+
 /// Every right by itself, with the rules without it.
-fn each_right(rules: &Value) -> Vec<(String, String, Value)> {
+pub(super) fn each_right(rules: &Value) -> Vec<(String, String, Value)> {
     let mut found = Vec::new();
     let all = rules.as_array().cloned().unwrap_or_default();
     for (index, rule) in all.iter().enumerate() {
@@ -50,9 +89,11 @@ fn each_right(rules: &Value) -> Vec<(String, String, Value)> {
         let verbs = words("verbs");
         for resource in words("resources") {
             for verb in &verbs {
+                let kept: Vec<_> = verbs.iter().filter(|other| *other != verb).collect();
                 let mut rest = all.clone();
-                if let Some(rule) = rest.get_mut(index) {
-                    let kept: Vec<_> = verbs.iter().filter(|other| *other != verb).collect();
+                if kept.is_empty() {
+                    rest.remove(index);
+                } else if let Some(rule) = rest.get_mut(index) {
                     *rule = json!({
                         "apiGroups": rule.get("apiGroups"),
                         "resources": [resource],
@@ -66,7 +107,7 @@ fn each_right(rules: &Value) -> Vec<(String, String, Value)> {
     found
 }
 
-fn set_rules(bed: &Bed, rules: &Value) -> Result<()> {
+pub(super) fn set_rules(bed: &Bed, rules: &Value) -> Result<()> {
     let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
     bed.kubectl
         .run(&[
@@ -216,5 +257,7 @@ mod tests {
         assert_eq!((resource.as_str(), verb.as_str()), ("pods", "list"));
         assert_eq!(rest[0]["verbs"], json!(["watch"]));
         assert_eq!(rest[1], rules[1]);
+        // A rule without a verb is none.
+        assert_eq!(found[2].2, json!([rules[0]]));
     }
 }

@@ -1,10 +1,11 @@
 //! Looks at every agent all the time while something happens: whether its counters only grow, its
-//! books balance, and its labels are true.
+//! books balance, and its labels are true: what grew since the last look names workloads that had
+//! a pod with an address in that time, and that do send each other requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -14,11 +15,16 @@ use crate::exposition::{Exposition, Series};
 const STEP: Duration = Duration::from_millis(250);
 /// An exposition is there in milliseconds.
 const LOOK_LIMIT: Duration = Duration::from_millis(500);
-/// Who sends requests to whom, and how they are encrypted. The load is outside of the mesh.
+/// A request is told half a second after its end, and news of pods take a moment to everybody.
+const GRACE: Duration = Duration::from_secs(2);
+/// Who sends requests to whom, and how they are encrypted. The load is outside of the mesh, and so
+/// are callers.
 const PAIRS: [(&str, &str, &str); 2] = [
     ("load", "capitol-client", "none"),
     ("capitol-client", "capitol-info", "mutual_tls"),
 ];
+/// Begins the names of pods that call the gateway by themselves.
+pub(super) const CALLER: &str = "caller-";
 /// Series of requests: each has both ends as labels.
 const REQUESTS: [&str; 2] = [
     "hoptrace_request_duration_seconds_count",
@@ -38,6 +44,8 @@ pub(super) struct Seen {
     unbalanced: BTreeSet<String>,
     /// Labels that are not true.
     untrue: BTreeSet<String>,
+    /// Every time that a series of the demo grew.
+    grown: Vec<Growth>,
     /// Series of the demo where an end had no name, and the most requests that one had.
     pub(super) unnamed: BTreeMap<String, f64>,
 }
@@ -55,10 +63,37 @@ impl Seen {
             .collect();
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(format!(
-            "{} looks at {} agents: counters only grew, books balanced, no label was untrue",
-            self.scrapes, self.lives
+            "{} looks at {} agents: counters only grew, books balanced, no label was untrue in {} \
+             growths of series",
+            self.scrapes,
+            self.lives,
+            self.grown.len()
         ))
     }
+
+    /// # Errors
+    /// An end of some request had no name.
+    pub(super) fn all_named(&self) -> Result<()> {
+        ensure!(
+            self.unnamed.is_empty(),
+            "series of the demo without names: {:?}",
+            self.unnamed
+        );
+        Ok(())
+    }
+}
+
+/// A series of the demo that had more requests than at the last look.
+#[derive(Debug)]
+struct Growth {
+    /// Workloads of source and destination, and their namespaces.
+    names: [String; 2],
+    spaces: [String; 2],
+    service: String,
+    policy: String,
+    requests: f64,
+    /// When they ended.
+    span: (Instant, Instant),
 }
 
 /// Does something while all agents are looked at.
@@ -85,7 +120,10 @@ pub(super) fn watch<T>(bed: &Bed, work: impl FnOnce() -> Result<T>) -> Result<(T
         let seen = watcher
             .join()
             .map_err(|_panic| anyhow!("looking at the agents panicked"))?;
-        Ok((done?, seen))
+        let done = done?;
+        // A pod may have sent requests before the API told its address.
+        thread::sleep(GRACE);
+        Ok((done, judged(bed, seen)))
     })
 }
 
@@ -98,8 +136,13 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// The last values of one life, by series.
-type Life = BTreeMap<String, f64>;
+/// One life of an agent.
+#[derive(Default)]
+struct Life {
+    /// The last values, by series.
+    values: BTreeMap<String, f64>,
+    looked: Option<Instant>,
+}
 
 fn look(bed: &Bed, lives: &mut BTreeMap<String, Life>, seen: &mut Seen) {
     for pod in bed.history.pods(AGENT, RELEASE) {
@@ -111,23 +154,28 @@ fn look(bed: &Bed, lives: &mut BTreeMap<String, Life>, seen: &mut Seen) {
         seen.scrapes += 1;
         let started = metrics.sum_where("process_start_time_seconds", &[]);
         let life = lives.entry(format!("{} {started}", pod.name)).or_default();
+        let now = Instant::now();
+        // What it told before it was first looked at is of the time of its pod.
+        let before = life.looked.replace(now).unwrap_or(pod.since);
+        let from = before.checked_sub(GRACE).unwrap_or(before);
         for series in metrics.iter().filter(|series| series.is_counter()) {
             let key = format!("{}{:?}", series.name, series.labels);
-            let before = life.insert(key.clone(), series.value);
-            if let Some(before) = before.filter(|before| *before > series.value) {
+            let before = life.values.insert(key.clone(), series.value);
+            let before = before.unwrap_or(0.0);
+            if before > series.value {
                 seen.backwards.insert(format!(
                     "{} of {key} went from {before} to {}",
                     pod.name, series.value
                 ));
+            }
+            if series.value > before && REQUESTS.contains(&series.name.as_str()) {
+                seen.grown.extend(growth(series, (from, now)));
             }
         }
         let off = imbalance(&metrics);
         if off != 0.0 {
             seen.unbalanced
                 .insert(format!("the books of {} are off by {off}", pod.name));
-        }
-        for series in requests(&metrics) {
-            judge(bed, series, seen);
         }
     }
 }
@@ -144,46 +192,65 @@ fn imbalance(metrics: &Exposition) -> f64 {
         - sum("hoptrace_exchanges_pending")
 }
 
-fn requests(metrics: &Exposition) -> impl Iterator<Item = &Series> {
-    metrics
-        .iter()
-        .filter(|series| REQUESTS.contains(&series.name.as_str()) && series.value > 0.0)
+/// A series that grew, if an end of it is the demo's.
+fn growth(series: &Series, span: (Instant, Instant)) -> Option<Growth> {
+    let label = |name| series.label(name).to_owned();
+    let growth = Growth {
+        names: [label("source_workload"), label("destination_workload")],
+        spaces: [
+            label("source_workload_namespace"),
+            label("destination_workload_namespace"),
+        ],
+        service: label("destination_service_name"),
+        policy: label("connection_security_policy"),
+        requests: series.value,
+        span,
+    };
+    let is_demo = |name: &String| PAIRS.iter().any(|pair| pair.0 == name || pair.1 == name);
+    let is_ours =
+        growth.spaces.iter().any(|space| space == DEMO) || growth.names.iter().any(is_demo);
+    is_ours.then_some(growth)
 }
 
-/// Whether a series of the demo has the names of who did send those requests.
-fn judge(bed: &Bed, series: &Series, seen: &mut Seen) {
-    let (source, destination) = (
-        series.label("source_workload"),
-        series.label("destination_workload"),
-    );
-    let spaces = [
-        series.label("source_workload_namespace"),
-        series.label("destination_workload_namespace"),
-    ];
-    let names = [source, destination];
-    let is_demo = |name: &str| PAIRS.iter().any(|pair| pair.0 == name || pair.1 == name);
-    if !spaces.contains(&DEMO) && !names.iter().any(|name| is_demo(name)) {
-        return;
-    }
-    let words = format!("{source} ({}) to {destination} ({})", spaces[0], spaces[1]);
-    if names.contains(&"unknown") || names.iter().any(|name| name.starts_with("pod-")) {
-        let most = seen.unnamed.entry(words).or_default();
-        *most = most.max(series.value);
-        return;
-    }
-    let policy = series.label("connection_security_policy");
-    let service = series.label("destination_service_name");
-    let known = names
-        .iter()
-        .zip(spaces)
-        .all(|(name, space)| space == DEMO && bed.history.knew(name, space));
-    let is_pair = PAIRS.contains(&(source, destination, policy));
-    if !known || !is_pair || service != destination {
+/// Compares every growth with what the API told.
+fn judged(bed: &Bed, mut seen: Seen) -> Seen {
+    for growth in &seen.grown {
+        let [source, destination] = &growth.names;
+        let words = format!(
+            "{source} ({}) to {destination} ({})",
+            growth.spaces[0], growth.spaces[1]
+        );
+        let is_unnamed = |name: &String| name == "unknown" || name.starts_with("pod-");
+        if growth.names.iter().any(is_unnamed) {
+            let most = seen.unnamed.entry(words).or_default();
+            *most = most.max(growth.requests);
+            continue;
+        }
+        let mut ends = growth.names.iter().zip(&growth.spaces);
+        let nobody = ends.find(|(name, space)| !bed.history.had(name, space, growth.span));
+        let is_demo = growth.spaces.iter().all(|space| space == DEMO);
+        let is_right = is_demo && is_pair(growth) && growth.service == *destination;
+        if nobody.is_none() && is_right {
+            continue;
+        }
+        let why = nobody.map_or_else(String::new, |(name, _)| {
+            format!(", when no pod of {name} had an address")
+        });
         seen.untrue.insert(format!(
-            "untrue labels: {words}, service {service}, policy {policy}, {} requests",
-            series.value
+            "untrue labels: {words}, service {}, policy {}, {} requests{why}",
+            growth.service, growth.policy, growth.requests
         ));
     }
+    seen
+}
+
+/// Whether such requests are sent at all.
+fn is_pair(growth: &Growth) -> bool {
+    let [source, destination] = &growth.names;
+    let policy = growth.policy.as_str();
+    let called = source.starts_with(CALLER).then_some("load");
+    let source = called.unwrap_or(source);
+    PAIRS.contains(&(source, destination, policy))
 }
 
 #[cfg(test)]
