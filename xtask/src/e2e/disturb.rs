@@ -142,7 +142,7 @@ pub(super) fn pods(bed: &Bed, options: &Options, figures: &mut Figures) -> Resul
 pub(super) fn agent(bed: &Bed, options: &Options, figures: &mut Figures) -> Result<()> {
     bed.ensure_agent()?;
     let ((), outcome, seen) = traced(bed, options, figures, || {
-        for _ in 0..options.agent_restarts {
+        for _ in 0..options.agent_restarts() {
             bed.restart(AGENT, &["daemonset/hoptrace"])?;
             // It has a life before the next one.
             bed.agent()?.metrics()?;
@@ -150,7 +150,7 @@ pub(super) fn agent(bed: &Bed, options: &Options, figures: &mut Figures) -> Resu
         }
         Ok(())
     })?;
-    let lives = options.agent_restarts as usize + 1;
+    let lives = options.agent_restarts() as usize + 1;
     ensure!(
         seen.lives == lives,
         "the agent had {} lives, and should have had {lives}",
