@@ -104,6 +104,10 @@ impl Calls {
             return 0;
         };
         let (from, until) = (server.request_taken(), server.response_first);
+        if until < from {
+            // It answered before it read: no call can be for what it had not read.
+            return 0;
+        }
         let first = container.calls.partition_point(|call| call.began < from);
         let last = container.calls.partition_point(|call| call.began <= until);
         let mut covered = 0;
@@ -162,4 +166,65 @@ fn belongs(call: &Call, server: &Exchange, taken: &HashMap<u32, VecDeque<Ktime>>
         .checked_sub(1)
         .and_then(|last| taken.get(last))
         .is_some_and(|at| *at == server.request_taken())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::decode::{Http, Payload, Side, Socket};
+
+    fn exchange(side: Side, from: Ktime, read: Option<Ktime>, until: Ktime) -> Exchange {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        Exchange {
+            socket: Arc::new(Socket {
+                cookie: 1,
+                cgroup_id: 1,
+                opened: None,
+                tgid: 1,
+                local: address,
+                remote: address,
+            }),
+            side,
+            payload: Payload::Http,
+            opened: None,
+            request_first: from,
+            response_first: until,
+            read,
+            request_seq: 0,
+            read_tid: 1,
+            write_tid: 1,
+            srtt_us: 0,
+            index: 0,
+            after_handshake: false,
+            no_response: false,
+            http: Http::default(),
+        }
+    }
+
+    /// What is nested in a request that was answered at 20, with a call from 12 to 14.
+    fn nested(read: Ktime) -> u64 {
+        let server = exchange(Side::Server, 10, Some(read), 20);
+        let call = exchange(Side::Client, 12, None, 14);
+        let later = exchange(Side::Client, 22, None, 24);
+        let mut calls = Calls::default();
+        calls.note_server(&server);
+        for client in [&call, &later] {
+            calls.note_client(&Chain {
+                app_client: Some(client),
+                ..Chain::default()
+            });
+        }
+        calls.take_nested(&server)
+    }
+
+    #[test]
+    fn calls_are_for_what_was_read_before_them() {
+        assert_eq!(nested(11), 2);
+        assert_eq!(nested(13), 0);
+        // Answered before it was read, with a call in between.
+        assert_eq!(nested(23), 0);
+    }
 }
