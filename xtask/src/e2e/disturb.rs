@@ -113,7 +113,8 @@ pub(super) fn pods(bed: &Bed, options: &Options, figures: &mut Figures) -> Resul
     let agent = bed.ensure_agent()?;
     let before = agent.settled()?;
     let started = Instant::now();
-    let ((), with, _) = traced(bed, options, figures, roll)?;
+    let ((), with, seen) = traced(bed, options, figures, roll)?;
+    one_life(&seen)?;
     let given = bed.history.handed_over(started).len();
     figures.say(format!(
         "both services were restarted {} times; {given} addresses were given to more than one workload",

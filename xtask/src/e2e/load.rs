@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hoptrace_lab::load::{LoadReport, LoadSpec, Schedule};
+use hoptrace_lab::load::{LoadSpec, Schedule};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bed::{Bed, DEMO, READY_LIMIT};
@@ -14,6 +15,9 @@ const JOB: &str = "load";
 const CONNECTIONS: usize = 8;
 /// One piece of load that goes on until it is stopped, seconds.
 const PIECE: f64 = 2.0;
+/// When nobody takes connections, a piece does not begin and is tried again after this time, seconds;
+/// what would have been sent meanwhile has failed.
+const RETRY: f64 = 0.1;
 /// Beyond what the schedule takes.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -26,14 +30,20 @@ pub(super) struct Outcome {
     pub(super) succeeded: u64,
     pub(super) failed: u64,
     pub(super) failures: Vec<String>,
-    pub(super) seconds: f64,
+}
+
+/// What is read of the report of one piece.
+#[derive(Deserialize)]
+struct Piece {
+    succeeded: u64,
+    failed: u64,
+    failures: Vec<String>,
 }
 
 impl Outcome {
-    fn add(&mut self, report: LoadReport) {
+    fn add(&mut self, report: Piece) {
         self.succeeded += report.succeeded;
         self.failed += report.failed;
-        self.seconds += report.elapsed_seconds;
         for failure in report.failures {
             if !self.failures.contains(&failure) {
                 self.failures.push(failure);
@@ -87,8 +97,16 @@ impl Bed {
             per_second,
             seconds: PIECE,
         })?;
+        let refused = json!({
+            "succeeded": 0,
+            "failed": (per_second * RETRY) as u64,
+            "failures": ["the load does not begin: nobody takes connections"],
+        });
+        // A heredoc ends with its line, so what follows a failure is on the line that begins it.
         self.start_job(&format!(
-            "while [ ! -e /tmp/stop ]; do hoptrace-load --allow \"$host\" <<END\n{spec}\nEND\ndone\n"
+            "while [ ! -e /tmp/stop ]; do\n\
+             hoptrace-load --allow \"$host\" 2>/tmp/error <<END || {{ echo '{refused}'; sleep {RETRY}; }}\n\
+             {spec}\nEND\ndone\n"
         ))?;
         self.kubectl.until(
             "the load has started",

@@ -212,7 +212,10 @@ fn checked(options: &Options, logs: &Path) -> Result<()> {
         println!(
             "left out: {}; the agent was restarted {CORE_AGENT_RESTARTS} times, not {}: `cargo xtask \
              e2e` does all of it",
-            left_out.map(|check| check.name()).collect::<Vec<_>>().join(", "),
+            left_out
+                .map(|check| check.name())
+                .collect::<Vec<_>>()
+                .join(", "),
             options.agent_restarts
         );
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hoptrace_cluster::{NODE_ADDRESS, NODE_NAME, NODE_NETNS};
+use hoptrace_cluster::NODE_NETNS;
 use hoptrace_lab::{host, http, netns};
 use serde_json::{Value, json};
 
@@ -16,6 +16,10 @@ use crate::exposition::Exposition;
 /// A pod of another node, as far as the API can tell.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 5);
 const ELSEWHERE_POD: &str = "elsewhere-7d9f8b6c5d-x2x4z";
+/// Another node, likewise.
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 6);
+const NODE_NAME: &str = "elsewhere-node";
+const CALLERS: [Ipv4Addr; 2] = [ELSEWHERE, NODE];
 /// Another service of the gateway's pods, before its own by name.
 const SERVICE: &str = "aside";
 const GATEWAY_PORT: u16 = 8000;
@@ -47,7 +51,7 @@ impl<'a> Scene<'a> {
         Ok(Self { bed })
     }
 
-    /// Sends requests as the node, and as a pod of another node; returns what the agent tells of
+    /// Sends requests as another node, and as a pod of it; returns what the agent tells of
     /// them, sorted and each once.
     ///
     /// # Errors
@@ -59,7 +63,7 @@ impl<'a> Scene<'a> {
             .find_map(|pod| pod.address.filter(|_| pod.ready));
         let gateway = gateway.context("no pod of capitol-client is ready")?;
         let before = agent.settled()?;
-        for source in [NODE_ADDRESS, ELSEWHERE] {
+        for source in CALLERS {
             for _ in 0..REQUESTS {
                 request(IpAddr::V4(source), SocketAddr::new(gateway, GATEWAY_PORT))?;
             }
@@ -69,7 +73,7 @@ impl<'a> Scene<'a> {
         let short = agent.uid.get(..8).unwrap_or_default();
         let grown = grown(&before, &after, &[RELEASE, &format!("pod-{short}")]);
         let counted: f64 = grown.iter().map(|(_, count)| count).sum();
-        let sent = 2 * REQUESTS;
+        let sent = CALLERS.len() * REQUESTS;
         ensure!(
             counted == sent as f64,
             "{sent} requests were sent, {counted} were counted: {grown:?}"
@@ -101,6 +105,14 @@ fn objects() -> Value {
                 "ports": [{"port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}],
                 "selector": {"app": "capitol-client"},
             },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            // Without the label of its system no DaemonSet wants it.
+            "metadata": {"name": NODE_NAME},
+            "spec": {"unschedulable": true},
+            "status": {"addresses": [{"type": "InternalIP", "address": NODE}]},
         },
         {
             "apiVersion": "discovery.k8s.io/v1beta1",
