@@ -266,15 +266,11 @@ impl Core {
         let options = load_options(config)?;
         let metrics = Metrics::new(&config.metrics())?;
         let mut identity = source.identity;
-        let mut recorder = None;
+        let mut recorded = None;
         if let Some(path) = &config.record {
             let (asked, names) = recording::listen(identity);
             identity = asked;
-            let made = Recorder::create(path, Settings::of(config), names);
-            recorder = Some(made.map_err(|source| AgentError::Record {
-                path: path.clone(),
-                source,
-            })?);
+            recorded = Some((path, names));
         }
         let stats = config
             .bpf_stats
@@ -283,8 +279,13 @@ impl Core {
             .map_err(AgentError::Stats)?;
         let mut tracer = Tracer::start(&options, config.joining(), identity)?;
         tracer.expect(config.sidecars());
-        if let Some(recorder) = recorder {
-            tracer.record_to(recorder);
+        if let Some((path, names)) = recorded {
+            let settings = Settings::of(config, tracer.attached());
+            let made = Recorder::create(path, settings, names);
+            tracer.record_to(made.map_err(|source| AgentError::Record {
+                path: path.clone(),
+                source,
+            })?);
         }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

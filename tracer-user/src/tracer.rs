@@ -27,6 +27,7 @@ pub struct Tracer {
     ring: RingBuf<MapData>,
     pipeline: Pipeline,
     books: Books,
+    attached: Ktime,
     recorder: Option<Recorder>,
 }
 
@@ -49,8 +50,15 @@ impl Tracer {
             ring,
             pipeline,
             books: Books::default(),
+            attached,
             recorder: None,
         })
+    }
+
+    /// When the last hook was attached.
+    #[must_use]
+    pub const fn attached(&self) -> Ktime {
+        self.attached
     }
 
     /// For sidecars other than Istio's; to be told before the first record is taken.

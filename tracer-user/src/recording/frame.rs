@@ -37,12 +37,15 @@ pub struct Settings {
     pub max_series: usize,
     /// Whether plaintext heads are in the records.
     pub heads: bool,
+    /// When the last hook was attached; 0 in recordings that do not tell.
+    #[serde(default)]
+    pub attached: Ktime,
 }
 
 impl Settings {
-    /// Those of an agent.
+    /// Those of an agent whose hooks were all attached at `attached`.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, attached: Ktime) -> Self {
         Self {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             hold_ns: config.joining().hold_ns,
@@ -55,6 +58,7 @@ impl Settings {
             response_code: config.response_code,
             max_series: config.max_series.get(),
             heads: config.record_heads,
+            attached,
         }
     }
 

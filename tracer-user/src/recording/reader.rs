@@ -98,7 +98,7 @@ impl Recording {
         let mut recording = Self {
             path: path.into(),
             input: BufReader::with_capacity(64 << 10, input),
-            settings: Settings::of(&crate::config::Config::default()),
+            settings: Settings::of(&crate::config::Config::default(), 0),
             offset: 0,
             next: 0,
             body: Vec::new(),

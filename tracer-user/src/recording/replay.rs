@@ -98,6 +98,7 @@ pub fn run<R: Requests>(
     let names = Recalled(Arc::clone(&told));
     let mut pipeline = Pipeline::new(settings.join(), Box::new(names));
     pipeline.expect(settings.sidecars());
+    pipeline.begin(settings.attached);
     let mut stages = Stages {
         pipeline,
         told,

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_full_file_ends_and_says_so() {
         let path = tempfile::NamedTempFile::new().unwrap();
-        let settings = Settings::of(&Config::default());
+        let settings = Settings::of(&Config::default(), 0);
         let mut recorder = Recorder::create(path.path(), settings, Arc::default()).unwrap();
         recorder.limit = 2_000;
         for now in 0..1_000 {
