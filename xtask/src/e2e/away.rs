@@ -1,13 +1,11 @@
 //! The API server is away: names stay as they were last told, an agent that starts then measures
 //! with what it finds by itself, and both recover alone.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hoptrace_cluster::Component;
-use hoptrace_lab::{ProcessId, wait};
+use hoptrace_lab::wait;
 use rustix::process::Signal;
 
 use super::bed::{AGENT, Agent, Bed, RELEASE};
@@ -65,7 +63,7 @@ pub(super) fn start(bed: &Bed, options: &Options, figures: &mut Figures) -> Resu
     let away = || {
         bed.cluster.stop(Component::Apiserver)?;
         let gone = Instant::now();
-        let process = process(bed, &agent)?;
+        let process = bed.process(&agent)?;
         process.signal(Signal::KILL);
         let killed = Instant::now();
         let told = wait::until(
@@ -147,27 +145,4 @@ fn restarts(bed: &Bed) -> Result<u64> {
     let pods = bed.history.pods(AGENT, RELEASE);
     let pod = pods.first().context("there is no pod of the agent")?;
     Ok(pod.restarts)
-}
-
-/// The process in the agent's container.
-fn process(bed: &Bed, agent: &Agent) -> Result<ProcessId> {
-    let pod = format!("kubepods/burstable/pod{}", agent.uid);
-    for root in bed.cluster.cgroups()? {
-        for group in fs::read_dir(root.join(&pod))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let processes = fs::read_to_string(group.path().join("cgroup.procs"));
-            for line in processes.unwrap_or_default().lines() {
-                let name = fs::read_to_string(Path::new("/proc").join(line).join("comm"));
-                if name.is_ok_and(|name| name.trim() == "hoptrace")
-                    && let Some(process) = line.parse().ok().and_then(ProcessId::of)
-                {
-                    return Ok(process);
-                }
-            }
-        }
-    }
-    anyhow::bail!("no process of {} is found", agent.pod)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use hoptrace_cluster::{Cluster, Component, Helm, Kubectl, NODE_NETNS};
-use hoptrace_lab::{host, http, netns, wait};
+use hoptrace_lab::{ProcessId, host, http, netns, wait};
 
 use super::history::{History, Pod};
 use super::progress::Progress;
@@ -230,6 +230,32 @@ impl Bed {
                 _ => Ok(None),
             }
         })
+    }
+
+    /// The process in the agent's container.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn process(&self, agent: &Agent) -> Result<ProcessId> {
+        let pod = format!("kubepods/burstable/pod{}", agent.uid);
+        for root in self.cluster.cgroups()? {
+            for group in fs::read_dir(root.join(&pod))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let processes = fs::read_to_string(group.path().join("cgroup.procs"));
+                for line in processes.unwrap_or_default().lines() {
+                    let name = fs::read_to_string(Path::new("/proc").join(line).join("comm"));
+                    if name.is_ok_and(|name| name.trim() == "hoptrace")
+                        && let Some(process) = line.parse().ok().and_then(ProcessId::of)
+                    {
+                        return Ok(process);
+                    }
+                }
+            }
+        }
+        bail!("no process of {} is found", agent.pod)
     }
 
     /// What the pods of the agent said.

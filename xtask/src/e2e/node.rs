@@ -1,4 +1,5 @@
-//! What is on the node at one moment: everything that an agent could leave behind.
+//! What is on the node at one moment: everything that an agent could leave behind. Programs, maps and
+//! links are the machine's, which others may trace too: of these it is what the agent's process holds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use hoptrace_cluster::NODE_NETNS;
+use hoptrace_lab::ProcessId;
 
 use super::bed::Bed;
 
@@ -33,20 +35,6 @@ impl Snapshot {
     /// The node cannot be looked at.
     pub(super) fn take(bed: &Bed) -> Result<Self> {
         let mut things = BTreeSet::new();
-        for program in aya::programs::loaded_programs() {
-            let program = program.context("listing eBPF programs")?;
-            let name = program.name_as_str().unwrap_or_default();
-            things.insert(format!("eBPF program {} {name}", program.id()));
-        }
-        for map in aya::maps::loaded_maps() {
-            let map = map.context("listing eBPF maps")?;
-            let name = map.name_as_str().unwrap_or_default();
-            things.insert(format!("eBPF map {} {name}", map.id()));
-        }
-        for link in aya::programs::loaded_links() {
-            let link = link.context("listing eBPF links")?;
-            things.insert(format!("eBPF link {}", link.id()));
-        }
         let holder = bed.cluster.holder()?;
         let process = Path::new("/proc").join(holder.to_string());
         let mounts =
@@ -93,6 +81,75 @@ impl Snapshot {
             .iter()
             .filter(|thing| thing.starts_with(kind))
             .count()
+    }
+}
+
+/// What a process has in the kernel, by ids, which are never given again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) programs: BTreeSet<u32>,
+    pub(super) maps: BTreeSet<u32>,
+    pub(super) links: BTreeSet<u32>,
+}
+
+impl Held {
+    /// # Errors
+    /// The process has ended, or the kernel does not tell.
+    pub(super) fn by(process: ProcessId) -> Result<Self> {
+        let directory = Path::new("/proc")
+            .join(process.pid.to_string())
+            .join("fdinfo");
+        let entries =
+            fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?;
+        let mut held = Self::default();
+        for entry in entries.flatten() {
+            // It may be closed again by now.
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            for (name, ids) in [
+                ("prog_id:", &mut held.programs),
+                ("map_id:", &mut held.maps),
+                ("link_id:", &mut held.links),
+            ] {
+                let found = text.lines().filter_map(|line| line.strip_prefix(name));
+                ids.extend(found.filter_map(|id| id.trim().parse::<u32>().ok()));
+            }
+        }
+        // Some maps are held by the programs alone.
+        for program in aya::programs::loaded_programs() {
+            let program = program.context("listing eBPF programs")?;
+            if held.programs.contains(&program.id()) {
+                let maps = program.map_ids().context("listing a program's maps")?;
+                held.maps.extend(maps.into_iter().flatten());
+            }
+        }
+        Ok(held)
+    }
+
+    /// What of it is still there, in words.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(super) fn left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for program in aya::programs::loaded_programs() {
+            let program = program.context("listing eBPF programs")?;
+            if self.programs.contains(&program.id()) {
+                left.push(format!("eBPF program {}", program.id()));
+            }
+        }
+        for map in aya::maps::loaded_maps() {
+            let map = map.context("listing eBPF maps")?;
+            if self.maps.contains(&map.id()) {
+                left.push(format!("eBPF map {}", map.id()));
+            }
+        }
+        for link in aya::programs::loaded_links() {
+            let link = link.context("listing eBPF links")?;
+            if self.links.contains(&link.id()) {
+                left.push(format!("eBPF link {}", link.id()));
+            }
+        }
+        Ok(left)
     }
 }
 

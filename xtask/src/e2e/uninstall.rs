@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Figures;
 use super::bed::Bed;
-use super::node::Snapshot;
+use super::node::{Held, Snapshot};
 
 /// The kubelet removes directories of pods, and the kernel cgroups, a while after their end.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(300);
@@ -20,23 +20,21 @@ pub(super) fn check(bed: &Bed, figures: &mut Figures) -> Result<()> {
     bed.uninstall()?;
     let load = bed.load(RATE)?;
     let before = at_rest(bed)?;
-    bed.ensure_agent()?;
+    let agent = bed.ensure_agent()?;
     let during = Snapshot::take(bed)?;
     let counted = |kind| during.count(kind).saturating_sub(before.count(kind));
-    let (programs, maps, links) = (
-        counted("eBPF program"),
-        counted("eBPF map"),
-        counted("eBPF link"),
-    );
+    let held = Held::by(bed.process(&agent)?)?;
+    let (programs, maps, links) = (held.programs.len(), held.maps.len(), held.links.len());
     ensure!(
         programs > 0 && maps > 0 && links > 0,
-        "with the agent there are no more programs, maps or links: this shows nothing"
+        "the agent has {programs} programs, {maps} maps and {links} links: this shows nothing"
     );
     bed.uninstall()?;
     let mut left = Vec::new();
     let clean = wait::until("the node is as before", CLEANUP_LIMIT, || {
         std::thread::sleep(Duration::from_millis(500));
         left = before.difference(&Snapshot::take(bed)?);
+        left.extend(held.left()?);
         Ok(left.is_empty().then_some(()))
     });
     clean.with_context(|| {
