@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use hoptrace_cluster::{Component, NODE_NAME};
+use hoptrace_lab::wait;
 
 use super::bed::{AGENT, Bed, DEMO, READY_LIMIT};
 use super::load::Outcome;
@@ -190,6 +191,10 @@ pub(super) fn runtime(bed: &Bed, options: &Options, figures: &mut Figures) -> Re
 pub(super) fn new_pods(bed: &Bed, figures: &mut Figures) -> Result<()> {
     let ((), seen) = witness::watch(bed, || {
         bed.restart(DEMO, &["deployment/capitol-info"])?;
+        // Up to half a minute after the API is back, kube-proxy asks it again.
+        wait::until("requests reach the new pod", READY_LIMIT, || {
+            Ok((bed.requests(10)?.failed == 0).then_some(()))
+        })?;
         let outcome = bed.requests(200)?;
         nothing_failed(&outcome, figures)
     })?;
