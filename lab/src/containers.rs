@@ -12,6 +12,7 @@ use crate::certs::CertFiles;
 use crate::envoy::{Endpoints, Sidecar};
 use crate::nginx::Gateway;
 use crate::options::{Flavour, LabOptions};
+use crate::programs::WIRE;
 use crate::spawn::{self, APP_USER, SIDECAR_USER};
 use crate::topology::{Container, INFO_PORT, Mode, NAMESPACE, Pod};
 use crate::{host, identity, jvm, netns};
@@ -90,6 +91,16 @@ pub(crate) fn app(
             command
         }
         Pod::Info if options.flavour == Flavour::Jvm => jvm::app(&own)?,
+        Pod::Info if options.flavour == Flavour::Wire => {
+            let mut command = spawn::from_own_directory(&options.bin_dir.join(WIRE))?;
+            let any = if netns::has_ipv6() { "[::]" } else { "0.0.0.0" };
+            command.arg("serve").arg("--log").arg(own.join("wire.log"));
+            for port in [INFO_PORT, INFO_PORT + 1] {
+                command.arg("--http").arg(format!("{any}:{port}"));
+            }
+            command.arg("--raw").arg(format!("{any}:9000"));
+            command
+        }
         Pod::Info => {
             let mut command = spawn::from_own_directory(&options.bin_dir.join("capitol-info"))?;
             let any = if netns::has_ipv6() { "[::]" } else { "0.0.0.0" };
@@ -134,7 +145,11 @@ pub(crate) fn sidecar(
         convention: options.convention,
     };
     let config = files.0.join(format!("{}-envoy.json", pod.short()));
-    write(&config, &format!("{:#}\n", sidecar.bootstrap()))?;
+    let mut bootstrap = sidecar.bootstrap();
+    if let Some(patch) = options.patch {
+        patch(pod, &mut bootstrap);
+    }
+    write(&config, &format!("{bootstrap:#}\n"))?;
     let mut command = spawn::from_own_directory(&options.envoy)?;
     command.arg("--config-path").arg(&config);
     let (workers, flush) = (options.workers.to_string(), FLUSH_MS.to_string());

@@ -40,6 +40,7 @@ mod state;
 mod teardown;
 mod topology;
 pub mod wait;
+pub mod wire;
 
 pub use access::{AccessDirection, AccessEntry};
 pub use agent::{AgentOptions, AgentProcess};
@@ -48,6 +49,7 @@ pub use cpu::StarveGuard;
 pub use daemon::free_port;
 pub use host::need_root;
 pub use lab::Lab;
+pub use options::Patch;
 pub use options::{Convention, Flavour, LabOptions};
 pub use process::ProcessId;
 pub use programs::bin_dir;

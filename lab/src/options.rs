@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use crate::envoy::ENVOY;
 use crate::pinned::Found;
-use crate::programs::PROGRAMS;
+use crate::programs::{PROGRAMS, WIRE};
 use crate::topology::{Mode, Pod};
 use crate::{host, jvm, state};
 
@@ -19,6 +20,9 @@ pub enum Flavour {
     Native,
     /// The article's own: Spring MVC in a Tomcat, and PostgreSQL beside it.
     Jvm,
+    /// `hoptrace-wire`, which answers in odd ways and stamps what it does. Port 8081 is another of
+    /// it, port 9000 speaks no HTTP.
+    Wire,
 }
 
 /// Whose ports and redirection the sidecars have; they are Envoys all the same.
@@ -79,7 +83,12 @@ pub struct LabOptions {
     pub outbound_fault: Option<Duration>,
     /// Whether sidecars write access logs.
     pub access_log: bool,
+    /// The last word on each pod's bootstrap of Envoy.
+    pub patch: Option<Patch>,
 }
+
+/// Changes a pod's bootstrap.
+pub type Patch = fn(Pod, &mut Value);
 
 impl LabOptions {
     /// A lab with mutual TLS, two workers, access logs, no faults and an unmeshed load pod.
@@ -103,6 +112,7 @@ impl LabOptions {
             inbound_fault: None,
             outbound_fault: None,
             access_log: true,
+            patch: None,
             name,
         }
     }
@@ -128,6 +138,9 @@ impl LabOptions {
                     path.display()
                 );
             }
+        }
+        if self.flavour == Flavour::Wire && !host::is_executable(&self.bin_dir.join(WIRE)) {
+            bail!("no program {WIRE}: run `cargo build --package hoptrace-lab --bins`");
         }
         if self.flavour == Flavour::Jvm {
             jvm::check()?;

@@ -133,6 +133,8 @@ fn split(hop: Hop, leg: Leg, [arrived, left]: [Ktime; 2], read: Option<Ktime>, t
 /// Time on each connection: loopback inside a pod, network between pods.
 fn connections(chain: &Chain<'_>, times: &mut Times) {
     let mut client: Option<&Exchange> = None;
+    // With a gateway on the way there are two of them, and one figure.
+    let mut network: Option<Result<u64, Negative>> = None;
     for exchange in chain.sockets() {
         if exchange.side == crate::decode::Side::Client {
             client = Some(exchange);
@@ -155,8 +157,12 @@ fn connections(chain: &Chain<'_>, times: &mut Times) {
             let inner = between(exchange.request_first, exchange.response_first);
             let both = outer.and_then(|outer| Ok((outer, inner?)));
             let both = both.and_then(|(o, i)| o.checked_sub(i).ok_or(Negative::Inside));
-            times.push(Hop::Network, Leg::Both, Part::Whole, both);
+            let before = network.unwrap_or(Ok(0));
+            network = Some(before.and_then(|before| Ok(before + both?)));
         }
+    }
+    if let Some(network) = network {
+        times.push(Hop::Network, Leg::Both, Part::Whole, network);
     }
 }
 
@@ -240,9 +246,12 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
         .map(|exchange| exchange.http.status)
         .find(|code| *code != 0)
         .unwrap_or(0);
-    let http = chain
-        .sockets()
-        .any(|exchange| exchange.payload == Payload::Http);
+    // Only a server's socket knows that its connection was upgraded.
+    let upgraded = chain.sockets().any(|exchange| exchange.upgraded);
+    let http = !upgraded
+        && chain
+            .sockets()
+            .any(|exchange| exchange.payload == Payload::Http);
     let wire = chain.outbound_client.or(chain.inbound_server);
     RequestLabels {
         source,

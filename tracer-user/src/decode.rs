@@ -65,6 +65,8 @@ pub struct Exchange {
     pub after_handshake: bool,
     /// Closed without a response.
     pub no_response: bool,
+    /// On a connection that is no HTTP any more; told by [`crate::message`].
+    pub upgraded: bool,
     /// What the plaintext headers told.
     pub http: Http,
 }
@@ -279,6 +281,7 @@ fn exchange(record: &ExchangeRecord, side: Side, socket: Arc<Socket>, http: Http
         index: record.index,
         socket,
         after_handshake: flag(FLAG_AFTER_HANDSHAKE),
+        upgraded: false,
         no_response: flag(FLAG_NO_RESPONSE) || record.response_first_ktime_ns == 0,
         http,
     }

@@ -5,7 +5,7 @@
 //! which ends last, is older than two hold times: everything that belongs to it is then here.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use hashbrown::HashMap;
 use slotmap::{DefaultKey, SlotMap};
@@ -73,7 +73,8 @@ struct Node {
 pub struct Join {
     config: JoinConfig,
     nodes: SlotMap<Id, Node>,
-    ends: HashMap<(SocketAddr, u32), Id>,
+    /// Ends whose other one has not come, by client's address and number of the request's first byte.
+    ends: HashMap<(IpAddr, u32), Id>,
     workers: HashMap<(u32, Lane), Worker<Id>>,
     /// In order of arrival, which is almost the order of completion.
     queue: VecDeque<Id>,
@@ -120,8 +121,9 @@ impl Join {
             };
             self.evict(oldest, sink);
         }
-        let key = (exchange.client(), exchange.request_seq);
-        let side = exchange.side;
+        let key = (exchange.client().ip(), exchange.request_seq);
+        let other = self.ends.get(&key).copied();
+        let other = other.filter(|other| self.is_other_end(*other, &exchange));
         let underway = self.underway.is(&exchange, self.config.max_pending);
         let refused = refusal(&exchange, role).or(underway.then_some(Fate::Underway));
         let id = self.nodes.insert(Node {
@@ -131,14 +133,8 @@ impl Join {
             through: None,
             refused,
         });
-        match self.ends.get(&key).copied() {
-            // The same end twice is a reused port and sequence number: the older one is done.
-            Some(other)
-                if self
-                    .nodes
-                    .get(other)
-                    .is_some_and(|n| n.exchange.side != side) =>
-            {
+        match other {
+            Some(other) => {
                 self.ends.remove(&key);
                 if let Some(node) = self.nodes.get_mut(other) {
                     node.peer = Some(id);
@@ -147,12 +143,36 @@ impl Join {
                     node.peer = Some(other);
                 }
             }
-            _ => {
+            // Whoever has the key already is no end of this connection: a number used again.
+            None => {
                 self.ends.insert(key, id);
             }
         }
         self.enlist(id);
         self.queue.push_back(id);
+    }
+
+    /// Whether an exchange is the other end's of one that waits, of the same client's address and number.
+    ///
+    /// The port is the same at both ends, but for one case: when two connections from one port to
+    /// different places are redirected to the same listener, the kernel has to change the port of one
+    /// (`nf_nat_l4proto_unique_tuple` in net/netfilter/nf_nat_core.c). The end that serves is then known by
+    /// lying within the other in time.
+    fn is_other_end(&self, waiting: Id, exchange: &Exchange) -> bool {
+        let Some(node) = self.nodes.get(waiting) else {
+            return false;
+        };
+        let other = &node.exchange;
+        if other.side == exchange.side {
+            return false;
+        }
+        let (server, client) = match exchange.side {
+            Side::Server => (exchange, other),
+            Side::Client => (other, exchange),
+        };
+        other.client().port() == exchange.client().port()
+            || (client.request_first <= server.request_first
+                && server.response_first <= client.response_first)
     }
 
     /// Puts a sidecar's exchange to its worker.
@@ -162,6 +182,10 @@ impl Join {
         };
         let Some(lane) = node.role.lane() else { return };
         let exchange = &node.exchange;
+        if let RequestHead::Continuation | RequestHead::Malformed = exchange.http.request {
+            // No request came through here: it must not take the partner of one that did.
+            return;
+        }
         let worker = self.workers.entry((exchange.tid(), lane)).or_default();
         match node.role {
             Role::OutboundServer | Role::InboundServer => worker.add_downstream(Downstream {
@@ -248,15 +272,20 @@ impl Join {
         .filter(|right| self.nodes.contains_key(*right))
     }
 
+    fn is_behind(&self, next: Id, id: Id) -> bool {
+        let roles = (self.nodes.get(next), self.nodes.get(id));
+        matches!(roles, (Some(next), Some(node)) if next.role.is_behind(node.role))
+    }
+
     /// The exchanges of the chain that begins at `root`, up to the six of a [`Chain`]. There are
-    /// more where a sidecar's upstream is another one's outbound listener.
+    /// more where a sidecar's upstream is a gateway.
     fn members(&self, root: Id) -> impl Iterator<Item = Id> + Clone + use<> {
         let mut ids = [None; LONGEST_CHAIN];
         let mut at = Some(root);
         for slot in &mut ids {
             let Some(id) = at else { break };
             *slot = Some(id);
-            at = self.right(id);
+            at = self.right(id).filter(|next| self.is_behind(*next, id));
         }
         ids.into_iter().flatten()
     }
@@ -335,7 +364,7 @@ impl Join {
         let Some(node) = self.nodes.remove(id) else {
             return;
         };
-        let key = (node.exchange.client(), node.exchange.request_seq);
+        let key = (node.exchange.client().ip(), node.exchange.request_seq);
         if self.ends.get(&key) == Some(&id) {
             self.ends.remove(&key);
         }
@@ -350,8 +379,8 @@ fn refusal(exchange: &Exchange, role: Role) -> Option<Fate> {
     }
     match (exchange.http.request, exchange.http.status) {
         (RequestHead::Malformed, _) => Some(Fate::Malformed),
-        // An interim answer (RFC 9110, section 15.2) and what the client sends upon it.
-        (RequestHead::Continuation, _) | (_, 100..200) => Some(Fate::Continuation),
+        // An interim answer (RFC 9110, section 15.2); 101 is a final one.
+        (RequestHead::Continuation, _) | (_, 100 | 102..200) => Some(Fate::Continuation),
         _ => None,
     }
 }
@@ -368,5 +397,98 @@ impl<'a> Chain<'a> {
             Role::ProxyAdmin => return,
         };
         *slot = Some(exchange);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::decode::{Http, Payload, Socket};
+
+    fn exchange(side: Side, client: &str, (from, to): (Ktime, Ktime)) -> Exchange {
+        let server = "10.0.0.2:15001";
+        let (local, remote) = match side {
+            Side::Server => (server, client),
+            Side::Client => (client, server),
+        };
+        Exchange {
+            socket: Arc::new(Socket {
+                cookie: 0,
+                cgroup_id: 0,
+                opened: None,
+                local: local.parse().unwrap(),
+                remote: remote.parse().unwrap(),
+                tgid: 0,
+            }),
+            side,
+            payload: Payload::Http,
+            opened: None,
+            request_first: from,
+            response_first: to,
+            read: None,
+            request_seq: 7,
+            read_tid: 0,
+            write_tid: 0,
+            srtt_us: 0,
+            index: 0,
+            after_handshake: false,
+            no_response: false,
+            upgraded: false,
+            http: Http::default(),
+        }
+    }
+
+    #[derive(Default)]
+    struct Chains(Vec<usize>);
+
+    impl Sink for Chains {
+        fn chain(&mut self, chain: &Chain<'_>) {
+            self.0.push(chain.sockets().count());
+        }
+
+        fn fate(&mut self, _fate: Fate, _method: Method) {}
+    }
+
+    #[test]
+    fn ends_belong_together_by_port_or_by_lying_within_each_other() {
+        let cases = [
+            ("10.0.0.1:4000", "10.0.0.1:4000", (20, 30), vec![2]),
+            // A redirection changed the port.
+            ("10.0.0.1:4000", "10.0.0.1:61000", (20, 30), vec![2]),
+            // The number alone is chance.
+            ("10.0.0.1:4000", "10.0.0.1:61000", (20, 50), vec![1, 1]),
+            ("10.0.0.1:4000", "10.0.0.9:4000", (20, 30), vec![1, 1]),
+        ];
+        for (client, as_served, times, sockets) in cases {
+            let mut join = Join::new(JoinConfig {
+                hold_ns: 1,
+                max_pending: 10,
+            });
+            let mut chains = Chains::default();
+            let server = exchange(Side::Server, as_served, times);
+            let client = exchange(Side::Client, client, (10, 40));
+            join.push(server, Role::OutboundServer, &mut chains);
+            join.push(client, Role::AppClient, &mut chains);
+            join.advance(Ktime::MAX, &mut chains);
+            assert_eq!(chains.0, sockets, "{as_served} {times:?}");
+        }
+    }
+
+    #[test]
+    fn behind_a_gateway_another_chain_begins() {
+        let mut join = Join::new(JoinConfig {
+            hold_ns: 1,
+            max_pending: 10,
+        });
+        let mut chains = Chains::default();
+        // A sidecar's upstream is a gateway: what that accepts is like what a sidecar's app sends.
+        let server = exchange(Side::Server, "10.0.0.1:4000", (20, 30));
+        let client = exchange(Side::Client, "10.0.0.1:4000", (10, 40));
+        join.push(server, Role::OutboundServer, &mut chains);
+        join.push(client, Role::OutboundClient, &mut chains);
+        join.advance(Ktime::MAX, &mut chains);
+        assert_eq!(chains.0, [1, 1]);
     }
 }

@@ -13,6 +13,7 @@ pub mod calls;
 pub mod decode;
 pub mod http_head;
 pub mod join;
+pub mod message;
 pub mod model;
 pub mod pair;
 pub mod pipeline;

@@ -3,8 +3,11 @@
 use hashbrown::HashSet;
 
 use crate::attribute::Attribute;
-use crate::decode::{DecodeError, Decoded, Exchange, Http, RequestHead, decode, decode_headless};
+use crate::decode::{
+    DecodeError, Decoded, Exchange, Http, RequestHead, Side, decode, decode_headless,
+};
 use crate::join::{Chain, Join, JoinConfig, Sink};
+use crate::message::{Message, Messages};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::roles::{Role, Roles, Sidecars};
 use crate::sockets::Sockets;
@@ -23,7 +26,10 @@ pub trait Output {
 /// Decode → roles → join → attribute.
 pub struct Pipeline {
     sockets: Sockets,
+    messages: Messages,
     roles: Roles,
+    /// Whether reads are seen on this node.
+    reads: bool,
     /// Containers whose process was already looked at.
     looked_at: HashSet<u64>,
     join: Join,
@@ -38,7 +44,9 @@ impl Pipeline {
     pub fn new(config: JoinConfig, identity: Box<dyn Identity>) -> Self {
         Self {
             sockets: Sockets::default(),
+            messages: Messages::default(),
             roles: Roles::default(),
+            reads: false,
             looked_at: HashSet::new(),
             join: Join::new(config),
             attribute: Attribute::default(),
@@ -91,11 +99,26 @@ impl Pipeline {
                 return;
             }
         };
+        // First: also what is no request shows whose socket it is.
+        self.learn(&exchange);
         if let Some(fate) = settled(&exchange) {
             output.fate(fate, Method::None);
             return;
         }
-        self.learn(&exchange);
+        let read = exchange.read.is_some();
+        self.reads |= read;
+        if exchange.side == Side::Client && !read && self.reads && self.is_proxys(&exchange) {
+            // What came was not read before the socket closed: the end of TLS, or an answer too late.
+            output.fate(Fate::NoResponse, Method::None);
+            return;
+        }
+        let exchange = match self.messages.take(exchange) {
+            Message::Whole(exchange) => *exchange,
+            Message::Part => {
+                output.fate(Fate::Continuation, Method::None);
+                return;
+            }
+        };
         let role = self.roles.of(&exchange);
         if exchange.after_handshake && role.lane().is_none() {
             // Only of a sidecar's TLS it is known that the handshake is not answered apart.
@@ -142,6 +165,10 @@ impl Pipeline {
         self.join.len()
     }
 
+    fn is_proxys(&self, exchange: &Exchange) -> bool {
+        self.roles.is_proxy(exchange.socket.cgroup_id)
+    }
+
     fn learn(&mut self, exchange: &Exchange) {
         self.roles.learn(exchange);
         let cgroup = exchange.socket.cgroup_id;
@@ -166,12 +193,8 @@ fn settled(exchange: &Exchange) -> Option<Fate> {
     if exchange.no_response {
         return Some(Fate::NoResponse);
     }
-    match exchange.http.request {
-        RequestHead::Http2 => Some(Fate::Unsupported),
-        RequestHead::Continuation => Some(Fate::Continuation),
-        RequestHead::Malformed => Some(Fate::Malformed),
-        RequestHead::Absent | RequestHead::Http1 => None,
-    }
+    // What is no request at all is refused by the join: the other end of its connection does not know.
+    (exchange.http.request == RequestHead::Http2).then_some(Fate::Unsupported)
 }
 
 /// Hands what the join tells to the attribution.

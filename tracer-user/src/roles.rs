@@ -63,12 +63,19 @@ impl AppSource {
     }
 }
 
+/// Whether a proxy's server socket is its administration: probes, statistics. Istio's are from 15000 to
+/// 15099 ("Ports used by Istio" in its documentation), Linkerd's 4190 and 4191.
+fn is_own(socket: &Socket) -> bool {
+    let inside = socket.local.ip().is_loopback() || socket.remote.ip().is_loopback();
+    inside || matches!(socket.local.port(), 15_000..=15_099 | 4_190..=4_191)
+}
+
 /// The six sockets, in the order in which a request passes them, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// `Uc`: the calling app.
     AppClient,
-    /// `Us`: its sidecar, towards the app.
+    /// `Us`: its sidecar, towards the app; or a gateway, towards whoever asks it.
     OutboundServer,
     /// `N`: its sidecar, towards the network.
     OutboundClient,
@@ -80,6 +87,14 @@ pub enum Role {
     AppServer,
     /// A sidecar's own probes, statistics and administration.
     ProxyAdmin,
+}
+
+impl Role {
+    /// Whether a request comes here after it was there: false where the next proxy's chain begins.
+    #[must_use]
+    pub const fn is_behind(self, other: Self) -> bool {
+        self as u8 > other as u8
+    }
 }
 
 /// Direction of a sidecar's work.
@@ -174,8 +189,9 @@ impl Roles {
         match exchange.side {
             Side::Server if socket.local.port() == *outbound_port => Role::OutboundServer,
             Side::Server if socket.local.port() == *inbound_port => Role::InboundServer,
-            // Whatever else it accepts on is its own.
-            Side::Server => Role::ProxyAdmin,
+            Side::Server if is_own(socket) => Role::ProxyAdmin,
+            // A gateway has neither app nor redirection: what comes for it, it sends on.
+            Side::Server => Role::OutboundServer,
             Side::Client if app_source.leads_to_app(socket) => Role::InboundClient,
             Side::Client if socket.remote.ip().is_loopback() => Role::ProxyAdmin,
             Side::Client => Role::OutboundClient,
@@ -243,7 +259,7 @@ mod tests {
         server("10.0.0.1:15006", [InboundServer; 2]);
         server("10.0.0.9:15001", [OutboundServer; 2]);
         server("10.0.0.1:15021", [AppServer, ProxyAdmin]);
-        server("10.0.0.1:4143", [AppServer, ProxyAdmin]);
+        server("10.0.0.1:8443", [AppServer, OutboundServer]);
         let client = |local, remote, roles| check(&istio, SIDE_CLIENT, local, remote, roles);
         client("127.0.0.6:4000", "10.0.0.1:8080", [InboundClient; 2]);
         client("127.0.0.1:4000", "127.0.0.1:8080", [AppClient, ProxyAdmin]);

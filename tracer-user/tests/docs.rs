@@ -417,6 +417,7 @@ fn the_absences_hold() {
         "decode",
         "http_head",
         "join",
+        "message",
         "model",
         "pair",
         "pipeline",
