@@ -200,6 +200,7 @@ mod tests {
             index: 0,
             after_handshake: false,
             no_response: false,
+            upgraded: false,
             http: Http::default(),
         }
     }

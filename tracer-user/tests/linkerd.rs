@@ -93,10 +93,13 @@ fn linkerds_ports_and_addresses_give_every_hop() {
         total("sum")
     );
 
-    // By Istio's ports the same sockets are somebody's administration.
+    // By Istio's ports nobody is a sidecar: what the app sends comes to somebody's administration, and
+    // what comes to the pod's address to a gateway.
     let text = traced(&lab, &["--proxy-names=envoy"]);
-    let sidecars = sum(&text, &format!("{HOPS}_count"), &["hop=\"sidecar_"]);
-    assert_eq!(sidecars, 0.0);
+    let count = |labels: &[&str]| sum(&text, &format!("{HOPS}_count"), labels);
+    assert_eq!(count(&["hop=\"sidecar_inbound\""]), 0.0);
+    let probes = sum(&text, "hoptrace_exchanges_total", &["result=\"probe\""]);
+    assert_eq!(probes, 2.0 * expected, "both ends of what the app sent");
 }
 
 #[test]

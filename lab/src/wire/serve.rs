@@ -170,7 +170,8 @@ impl Server {
             }
             _ => {
                 delay();
-                let fails = path == "/flaky" && self.flaky.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+                let fails = path == "/flaky"
+                    && self.flaky.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
                 served.status = if fails { 503 } else { 200 };
                 let size = number("size");
                 let chunked = path == "/chunked";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::thread;
 
 use hoptrace_lab::{Lab, Pod};
 use tracer_user::books::Books;
@@ -169,7 +170,11 @@ pub(crate) fn run(lab: &Lab, case: &Case) -> Row {
     let bench = Bench { lab };
     lab.clear_access_logs().unwrap();
     let start = bench.served_so_far();
-    let traced = trace(lab, &Tracing::default(), || (case.work)(&bench));
+    let traced = trace(lab, &Tracing::default(), || {
+        // What begins with the hooks is told apart for a hold time.
+        thread::sleep(Tracing::default().hold);
+        (case.work)(&bench)
+    });
     let asked = traced.result;
     let served = bench.served_since(start);
     let books = &traced.books;
