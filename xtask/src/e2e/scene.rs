@@ -137,20 +137,21 @@ fn objects() -> Value {
     ]})
 }
 
-/// The node is given the address, or loses it.
+/// The node is given the callers' addresses, or loses them.
 fn address(action: &str) -> Result<()> {
-    let address = format!("{ELSEWHERE}/32");
-    let output = Command::new(host::program("ip")?)
-        .args([
-            "-netns", NODE_NETNS, "addr", action, &address, "dev", "node0",
-        ])
-        .output()
-        .context("cannot start ip")?;
-    ensure!(
-        output.status.success(),
-        "`ip addr {action} {address}` failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    for caller in CALLERS {
+        let address = format!("{caller}/32");
+        let output = Command::new(host::program("ip")?)
+            .args(["-netns", NODE_NETNS, "addr", action, &address])
+            .args(["dev", "node0"])
+            .output()
+            .context("cannot start ip")?;
+        ensure!(
+            output.status.success(),
+            "`ip addr {action} {address}` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
     Ok(())
 }
 
