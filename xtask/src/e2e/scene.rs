@@ -231,10 +231,12 @@ pub(super) fn expected(peers: &str, missing: &str) -> Vec<Told> {
         // The first eight digits of a uid come after it.
         name("pod-", "")
     };
-    let service = match (has("pods"), has("services")) {
-        (true, true) => SERVICE,
-        (true, false) => "capitol-client",
-        (false, _) => "pod-",
+    // By the labels of the pod, else by the slice with its address, else it is the workload.
+    let by_labels = has("pods") && has("services");
+    let service = if by_labels || (slices && has("endpointslices")) {
+        SERVICE
+    } else {
+        &destination.0
     };
     let told = |source| Told {
         source,
