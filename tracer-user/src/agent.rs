@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +21,7 @@ use crate::identity::kubernetes::status::Status;
 use crate::identity::{self, IdentityError, Source};
 use crate::join::Chain;
 use crate::load::{self, LoadError, LoadOptions};
+use crate::lock::lock;
 use crate::memory;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Fate, Ktime, RequestTimes};
@@ -113,21 +114,14 @@ fn on_runtime(work: impl Future<Output = Result<(), AgentError>>) -> Result<(), 
 }
 
 async fn serve(config: &Config) -> Result<(), AgentError> {
-    let runtime = |step| move |source| AgentError::Runtime { step, source };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("listen for SIGINT"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(runtime("listen for SIGTERM"))?;
+    let mut signals = Signals::listen()?;
     let guard = guard(config).await?;
     let listener = http::bind(config.listen).await?;
-    privilege::require(&needed(config))?;
-    let source = tokio::select! {
-        source = identity::start(config) => source?,
-        signal = ended(&mut interrupt, &mut terminate) => {
-            tracing::info!("{signal}: ended before anything was measured");
-            return Ok(());
-        }
+    let Some(core) = start(config, &mut signals).await? else {
+        return Ok(());
     };
     let shared = Arc::new(Shared {
-        core: Mutex::new(Core::start(config, source)?),
+        core: Mutex::new(core),
         shown: Mutex::new(()),
     });
     let core = &shared.core;
@@ -141,7 +135,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     }));
     tokio::select! {
         () = poll(core, config) => {}
-        signal = ended(&mut interrupt, &mut terminate) => tracing::info!("{signal}: draining"),
+        signal = signals.ended() => tracing::info!("{signal}: draining"),
     }
     {
         // What is being written is to be of one moment.
@@ -155,27 +149,49 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Waits until somebody wants the agent to end; returns by which signal.
-async fn ended(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+/// What tells the agent to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, AgentError> {
+        let to = |kind, step| signal(kind).map_err(|source| AgentError::Runtime { step, source });
+        Ok(Self {
+            interrupt: to(SignalKind::interrupt(), "listen for SIGINT")?,
+            terminate: to(SignalKind::terminate(), "listen for SIGTERM")?,
+        })
+    }
+
+    /// Waits until somebody wants the agent to end; returns by which signal.
+    async fn ended(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
 
-async fn only_record(config: &Config, time: Option<Duration>) -> Result<(), AgentError> {
-    let runtime = |step| move |source| AgentError::Runtime { step, source };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime("listen for SIGINT"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(runtime("listen for SIGTERM"))?;
+/// Waits for the names and attaches the hooks; `None` when a signal came first.
+async fn start(config: &Config, signals: &mut Signals) -> Result<Option<Core>, AgentError> {
     privilege::require(&needed(config))?;
     let source = tokio::select! {
         source = identity::start(config) => source?,
-        signal = ended(&mut interrupt, &mut terminate) => {
-            tracing::info!("{signal}: ended before anything was recorded");
-            return Ok(());
+        signal = signals.ended() => {
+            tracing::info!("{signal}: ended before anything was measured");
+            return Ok(None);
         }
     };
-    let core = Mutex::new(Core::start(config, source)?);
+    Core::start(config, source).map(Some)
+}
+
+async fn only_record(config: &Config, time: Option<Duration>) -> Result<(), AgentError> {
+    let mut signals = Signals::listen()?;
+    let Some(core) = start(config, &mut signals).await? else {
+        return Ok(());
+    };
+    let core = Mutex::new(core);
     let timer = async {
         match time {
             Some(time) => tokio::time::sleep(time).await,
@@ -191,7 +207,7 @@ async fn only_record(config: &Config, time: Option<Duration>) -> Result<(), Agen
         () = poll(&core, config) => {}
         () = timer => tracing::info!("the time is over: draining"),
         () = over => {}
-        signal = ended(&mut interrupt, &mut terminate) => tracing::info!("{signal}: draining"),
+        signal = signals.ended() => tracing::info!("{signal}: draining"),
     }
     lock(&core).finish();
     Ok(())
@@ -239,11 +255,6 @@ async fn poll(core: &Mutex<Core>, config: &Config) {
             core.report();
         }
     }
-}
-
-/// No lock is held across a panic that the process survives.
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Everything the thread owns.

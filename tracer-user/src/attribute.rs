@@ -290,49 +290,32 @@ impl<'a> Chain<'a> {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "an error is the result of the test"
-)]
 mod tests {
-    use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
-    use tracer_common::{ExchangeRecord, SocketInfo};
-    use zerocopy::{FromZeros, IntoBytes};
-
     use super::*;
-    use crate::decode::{Decoded, decode};
-    use crate::sockets::Sockets;
+    use crate::decode::Side;
+    use crate::testing;
 
     /// Begins, was read, ended.
     type Stamps = (u64, u64, u64);
 
-    fn exchange(side: u8, (begins, read, ended): Stamps) -> Exchange {
-        let mut record = ExchangeRecord::new_zeroed();
-        record.side = side;
-        record.request_first_ktime_ns = begins;
-        record.read_ktime_ns = read;
-        record.response_first_ktime_ns = ended;
-        let mut info = SocketInfo::new_zeroed();
+    fn exchange(side: Side, (begins, read, ended): Stamps) -> Exchange {
         // Two addresses of the network.
-        let (near, far) = ([10, 0, 0, 1], [10, 0, 0, 2]);
-        let (local, remote) = if side == SIDE_CLIENT {
-            (near, far)
-        } else {
-            (far, near)
+        let ends = match side {
+            Side::Client => ["10.0.0.1:4000", "10.0.0.2:80"],
+            Side::Server => ["10.0.0.2:80", "10.0.0.1:4000"],
         };
-        info.saddr = std::net::Ipv4Addr::from(local).to_ipv6_mapped().octets();
-        info.daddr = std::net::Ipv4Addr::from(remote).to_ipv6_mapped().octets();
-        let bytes = [record.as_bytes(), info.as_bytes()].concat();
-        match decode(&bytes, &mut Sockets::default()).unwrap() {
-            Decoded::Exchange(exchange) => exchange,
-            Decoded::Handshake => panic!("no handshake was made"),
+        Exchange {
+            read: Some(read),
+            ..testing::exchange(side, ends, (begins, ended))
         }
     }
 
     /// Hops and what was dropped, of a caller and a server that made calls for `nested`.
     fn check(client: Stamps, server: Stamps, nested: u64) -> (Vec<Hop>, Vec<Dropped>) {
-        let (client, server) = (exchange(SIDE_CLIENT, client), exchange(SIDE_SERVER, server));
+        let (client, server) = (
+            exchange(Side::Client, client),
+            exchange(Side::Server, server),
+        );
         let chain = Chain {
             app_client: Some(&client),
             app_server: Some(&server),

@@ -170,38 +170,15 @@ fn belongs(call: &Call, server: &Exchange, taken: &HashMap<u32, VecDeque<Ktime>>
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
-    use std::sync::Arc;
-
     use super::*;
-    use crate::decode::{Http, Payload, Side, Socket};
+    use crate::decode::Side;
+    use crate::testing;
 
     fn exchange(side: Side, from: Ktime, read: Option<Ktime>, until: Ktime) -> Exchange {
-        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let ends = ["127.0.0.1:1", "127.0.0.1:2"];
         Exchange {
-            socket: Arc::new(Socket {
-                cookie: 1,
-                cgroup_id: 1,
-                opened: None,
-                tgid: 1,
-                local: address,
-                remote: address,
-            }),
-            side,
-            payload: Payload::Http,
-            opened: None,
-            request_first: from,
-            response_first: until,
             read,
-            request_seq: 0,
-            read_tid: 1,
-            write_tid: 1,
-            srtt_us: 0,
-            index: 0,
-            after_handshake: false,
-            no_response: false,
-            upgraded: false,
-            http: Http::default(),
+            ..testing::exchange(side, ends, (from, until))
         }
     }
 

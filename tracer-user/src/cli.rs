@@ -159,7 +159,7 @@ impl ReplayCommand {
     /// Puts what was given in place of what was recorded.
     pub fn change(&self, settings: &mut Settings) {
         if let Some(hold) = self.hold {
-            settings.hold_ns = u64::try_from(hold.get().as_nanos()).unwrap_or(u64::MAX / 4);
+            settings.hold_ns = hold.nanos();
         }
         if let Some(max_pending) = self.max_pending {
             settings.max_pending = max_pending.get();

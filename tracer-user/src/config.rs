@@ -232,7 +232,7 @@ impl Config {
     #[must_use]
     pub fn joining(&self) -> JoinConfig {
         JoinConfig {
-            hold_ns: u64::try_from(self.hold.get().as_nanos()).unwrap_or(u64::MAX / 4),
+            hold_ns: self.hold.nanos(),
             max_pending: self.max_pending.get(),
         }
     }

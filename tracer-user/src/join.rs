@@ -402,42 +402,16 @@ impl<'a> Chain<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::decode::{Http, Payload, Socket};
+    use crate::testing;
 
-    fn exchange(side: Side, client: &str, (from, to): (Ktime, Ktime)) -> Exchange {
+    fn exchange(side: Side, client: &str, times: (Ktime, Ktime)) -> Exchange {
         let server = "10.0.0.2:15001";
-        let (local, remote) = match side {
-            Side::Server => (server, client),
-            Side::Client => (client, server),
+        let ends = match side {
+            Side::Server => [server, client],
+            Side::Client => [client, server],
         };
-        Exchange {
-            socket: Arc::new(Socket {
-                cookie: 0,
-                cgroup_id: 0,
-                opened: None,
-                local: local.parse().unwrap(),
-                remote: remote.parse().unwrap(),
-                tgid: 0,
-            }),
-            side,
-            payload: Payload::Http,
-            opened: None,
-            request_first: from,
-            response_first: to,
-            read: None,
-            request_seq: 7,
-            read_tid: 0,
-            write_tid: 0,
-            srtt_us: 0,
-            index: 0,
-            after_handshake: false,
-            no_response: false,
-            upgraded: false,
-            http: Http::default(),
-        }
+        testing::exchange(side, ends, times)
     }
 
     #[derive(Default)]

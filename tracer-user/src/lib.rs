@@ -33,7 +33,12 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod identity;
+mod lock;
 pub mod logging;
 mod memory;
 pub mod mounts;
 pub mod privilege;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+mod testing;

@@ -19,15 +19,6 @@ const CAP: usize = 16_384;
 /// Client's address and number of the request's first byte: the same at both ends.
 type Key = (SocketAddr, u32);
 
-/// What an exchange is.
-#[derive(Debug)]
-pub enum Message {
-    /// A whole one.
-    Whole(Box<Exchange>),
-    /// The first part of one: the rest brings it along.
-    Part,
-}
-
 /// Sockets in the middle of a request, and those that are upgraded.
 #[derive(Debug, Default)]
 pub struct Messages {
@@ -41,9 +32,10 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Takes an exchange. The server's end of a connection comes before the client's, because it is
-    /// over before the answer is read.
-    pub fn take(&mut self, mut exchange: Exchange) -> Message {
+    /// Takes an exchange; returns a whole request, `None` for the first part of one, which the rest
+    /// brings along. The server's end of a connection comes before the client's, because it is over
+    /// before the answer is read.
+    pub fn take(&mut self, mut exchange: Exchange) -> Option<Exchange> {
         let cookie = exchange.socket.cookie;
         let key = (exchange.client(), exchange.request_seq);
         match exchange.side {
@@ -60,7 +52,8 @@ impl Messages {
                     }
                     (_, RequestHead::Http1) if exchange.http.status == 100 => {
                         note(&mut self.first, key);
-                        return self.keep(exchange);
+                        self.keep(exchange);
+                        return None;
                     }
                     _ => {}
                 }
@@ -70,7 +63,8 @@ impl Messages {
             }
             Side::Client => {
                 if self.first.remove(&key) {
-                    return self.keep(exchange);
+                    self.keep(exchange);
+                    return None;
                 }
                 let part = self.parts.remove(&cookie);
                 let second = self.second.remove(&key);
@@ -79,15 +73,14 @@ impl Messages {
                 }
             }
         }
-        Message::Whole(Box::new(exchange))
+        Some(exchange)
     }
 
-    fn keep(&mut self, part: Exchange) -> Message {
+    fn keep(&mut self, part: Exchange) {
         if self.parts.len() >= CAP {
             self.parts.clear();
         }
         self.parts.insert(part.socket.cookie, part);
-        Message::Part
     }
 }
 
@@ -129,41 +122,23 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::decode::{Payload, Socket};
+    use crate::decode::Socket;
+    use crate::testing;
 
     const CLIENT: &str = "10.0.0.1:4000";
     const SERVER: &str = "10.0.0.2:80";
 
     /// An exchange from `from` to `to`, whose request begins with byte `seq`.
     fn exchange(side: Side, seq: u32, (from, to): (u64, u64), http: Http) -> Exchange {
-        let (local, remote, cookie) = match side {
-            Side::Server => (SERVER, CLIENT, 1),
-            Side::Client => (CLIENT, SERVER, 2),
+        let ends = match side {
+            Side::Server => [SERVER, CLIENT],
+            Side::Client => [CLIENT, SERVER],
         };
         Exchange {
-            socket: Arc::new(Socket {
-                cookie,
-                cgroup_id: 0,
-                opened: None,
-                local: local.parse().unwrap(),
-                remote: remote.parse().unwrap(),
-                tgid: 0,
-            }),
-            side,
-            payload: Payload::Http,
-            opened: None,
-            request_first: from,
-            response_first: to,
             read: Some(to - 1),
             request_seq: seq,
-            read_tid: 0,
-            write_tid: 0,
-            srtt_us: 0,
-            index: 0,
-            after_handshake: false,
-            no_response: false,
-            upgraded: false,
             http,
+            ..testing::exchange(side, ends, (from, to))
         }
     }
 
@@ -176,13 +151,6 @@ mod tests {
         }
     }
 
-    fn whole(message: Message) -> Exchange {
-        match message {
-            Message::Whole(exchange) => *exchange,
-            Message::Part => panic!("it is only a part"),
-        }
-    }
-
     #[test]
     fn head_and_body_apart_are_one_request_at_both_ends() {
         let mut messages = Messages::default();
@@ -191,10 +159,10 @@ mod tests {
             take(Side::Server, 100, (20, 30), http(RequestHead::Http1, 100)),
             take(Side::Client, 100, (10, 40), Http::default()),
         ];
-        assert!(parts.iter().all(|part| matches!(part, Message::Part)));
+        assert!(parts.iter().all(|part| part.is_none()));
         let body = http(RequestHead::Continuation, 201);
-        let server = whole(take(Side::Server, 150, (60, 70), body));
-        let client = whole(take(Side::Client, 150, (50, 80), Http::default()));
+        let server = take(Side::Server, 150, (60, 70), body).unwrap();
+        let client = take(Side::Client, 150, (50, 80), Http::default()).unwrap();
         assert_eq!(server.http, http(RequestHead::Http1, 201));
         for (end, times) in [(server, (20, 70)), (client, (10, 80))] {
             assert_eq!((end.request_first, end.response_first), times);
@@ -202,8 +170,8 @@ mod tests {
         }
         // The next one is for itself.
         let next = http(RequestHead::Http1, 200);
-        let server = whole(take(Side::Server, 200, (90, 95), next.clone()));
-        let client = whole(take(Side::Client, 200, (85, 99), Http::default()));
+        let server = take(Side::Server, 200, (90, 95), next.clone()).unwrap();
+        let client = take(Side::Client, 200, (85, 99), Http::default()).unwrap();
         assert_eq!((server.http, server.request_first), (next, 90));
         assert_eq!(client.request_first, 85);
     }
@@ -215,16 +183,18 @@ mod tests {
         let _part = take(Side::Server, 100, (20, 30), http(RequestHead::Http1, 100));
         let _part = take(Side::Client, 100, (10, 40), Http::default());
         let next = http(RequestHead::Http1, 200);
-        let server = whole(take(Side::Server, 150, (60, 70), next));
-        let client = whole(take(Side::Client, 150, (50, 80), Http::default()));
+        let server = take(Side::Server, 150, (60, 70), next).unwrap();
+        let client = take(Side::Client, 150, (50, 80), Http::default()).unwrap();
         assert_eq!((server.request_first, client.request_first), (60, 50));
     }
 
     #[test]
     fn after_an_upgrade_turns_are_no_http() {
         let mut messages = Messages::default();
-        let mut take =
-            |seq, times, http| whole(messages.take(exchange(Side::Server, seq, times, http)));
+        let mut take = |seq, times, http| {
+            let taken = messages.take(exchange(Side::Server, seq, times, http));
+            taken.unwrap()
+        };
         let upgrade = take(100, (20, 30), http(RequestHead::Http1, 101));
         assert!(!upgrade.upgraded && upgrade.http.status == 101);
         for head in [RequestHead::Continuation, RequestHead::Http1] {

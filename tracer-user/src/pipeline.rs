@@ -7,7 +7,7 @@ use crate::decode::{
     DecodeError, Decoded, Exchange, Http, RequestHead, Side, decode, decode_headless,
 };
 use crate::join::{Chain, Join, JoinConfig, Sink};
-use crate::message::{Message, Messages};
+use crate::message::Messages;
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::roles::{Role, Roles, Sidecars};
 use crate::sockets::Sockets;
@@ -112,12 +112,9 @@ impl Pipeline {
             output.fate(Fate::NoResponse, Method::None);
             return;
         }
-        let exchange = match self.messages.take(exchange) {
-            Message::Whole(exchange) => *exchange,
-            Message::Part => {
-                output.fate(Fate::Continuation, Method::None);
-                return;
-            }
+        let Some(exchange) = self.messages.take(exchange) else {
+            output.fate(Fate::Continuation, Method::None);
+            return;
         };
         let role = self.roles.of(&exchange);
         if exchange.after_handshake && role.lane().is_none() {

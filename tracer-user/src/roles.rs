@@ -201,45 +201,12 @@ impl Roles {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddrV4;
-
-    use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
-    use tracer_common::{ExchangeRecord, SocketInfo};
-    use zerocopy::{FromZeros, IntoBytes};
-
     use super::*;
-    use crate::decode::{Decoded, decode};
-    use crate::sockets::Sockets;
-
-    const CGROUP: u64 = 7;
-
-    fn exchange(side: u8, local: &str, remote: &str) -> Exchange {
-        let (local, remote): (SocketAddrV4, SocketAddrV4) =
-            (local.parse().unwrap(), remote.parse().unwrap());
-        let octets = |address: SocketAddrV4| address.ip().to_ipv6_mapped().octets();
-        let mut record = ExchangeRecord::new_zeroed();
-        record.side = side;
-        record.request_first_ktime_ns = 1;
-        record.response_first_ktime_ns = 2;
-        let info = SocketInfo {
-            cgroup_id: CGROUP,
-            open_ktime_ns: 0,
-            saddr: octets(local),
-            daddr: octets(remote),
-            sport: local.port(),
-            dport: remote.port(),
-            tgid: 0,
-        };
-        let bytes = [record.as_bytes(), info.as_bytes()].concat();
-        match decode(&bytes, &mut Sockets::default()).unwrap() {
-            Decoded::Exchange(exchange) => exchange,
-            Decoded::Handshake => panic!("no handshake was made"),
-        }
-    }
+    use crate::testing::{CGROUP, exchange};
 
     /// The role that a socket gets by what it shows itself, and the one it has in a known sidecar.
-    fn check(sidecars: &Sidecars, side: u8, local: &str, remote: &str, roles: [Role; 2]) {
-        let exchange = exchange(side, local, remote);
+    fn check(sidecars: &Sidecars, side: Side, local: &str, remote: &str, roles: [Role; 2]) {
+        let exchange = exchange(side, [local, remote], (1, 2));
         let [by_itself, known] = roles;
         let mut roles = Roles::new(sidecars.clone());
         roles.learn(&exchange);
@@ -255,12 +222,12 @@ mod tests {
             ProxyAdmin,
         };
         let istio = Sidecars::default();
-        let server = |local, roles| check(&istio, SIDE_SERVER, local, "10.0.0.2:4000", roles);
+        let server = |local, roles| check(&istio, Side::Server, local, "10.0.0.2:4000", roles);
         server("10.0.0.1:15006", [InboundServer; 2]);
         server("10.0.0.9:15001", [OutboundServer; 2]);
         server("10.0.0.1:15021", [AppServer, ProxyAdmin]);
         server("10.0.0.1:8443", [AppServer, OutboundServer]);
-        let client = |local, remote, roles| check(&istio, SIDE_CLIENT, local, remote, roles);
+        let client = |local, remote, roles| check(&istio, Side::Client, local, remote, roles);
         client("127.0.0.6:4000", "10.0.0.1:8080", [InboundClient; 2]);
         client("127.0.0.1:4000", "127.0.0.1:8080", [AppClient, ProxyAdmin]);
         client(
@@ -274,7 +241,7 @@ mod tests {
             [AppClient, OutboundClient],
         );
         let app = ("127.0.0.1:4000", [AppServer, ProxyAdmin]);
-        check(&istio, SIDE_SERVER, "127.0.0.6:8080", app.0, app.1);
+        check(&istio, Side::Server, "127.0.0.6:8080", app.0, app.1);
     }
 
     #[test]
@@ -288,12 +255,12 @@ mod tests {
             outbound_port: 4140,
             app_source: AppSource::Own,
         };
-        let server = |local, roles| check(&linkerd, SIDE_SERVER, local, "10.0.0.2:4000", roles);
+        let server = |local, roles| check(&linkerd, Side::Server, local, "10.0.0.2:4000", roles);
         server("10.0.0.1:4143", [InboundServer; 2]);
         server("127.0.0.1:4140", [OutboundServer; 2]);
         server("10.0.0.1:4191", [AppServer, ProxyAdmin]);
         server("10.0.0.1:15006", [AppServer, ProxyAdmin]);
-        let client = |local, remote, roles| check(&linkerd, SIDE_CLIENT, local, remote, roles);
+        let client = |local, remote, roles| check(&linkerd, Side::Client, local, remote, roles);
         // An app may call itself by its pod's address, so this alone makes no sidecar.
         client("10.0.0.1:4000", "10.0.0.1:8080", [AppClient, InboundClient]);
         client(

@@ -13,6 +13,10 @@ use crate::decode::{Exchange, Side};
 use crate::model::Ktime;
 use crate::roles::Role;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "an error is the result of the test")]
+mod tests;
+
 /// What was under way at the beginning.
 #[derive(Debug, Default)]
 pub(crate) struct Underway {

@@ -267,6 +267,13 @@ impl Interval {
     pub const fn get(self) -> Duration {
         self.0
     }
+
+    /// Nanoseconds: the unit of every stamp.
+    #[must_use]
+    pub fn nanos(self) -> u64 {
+        // What is read from an option is a day at most.
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX / 4)
+    }
 }
 
 impl FromStr for Interval {

@@ -1,6 +1,7 @@
 //! Who may scrape: anybody, who knows a password, or whom the Kubernetes API knows and allows.
 
 use super::HttpError;
+use crate::lock::lock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap};
@@ -13,7 +14,7 @@ use kube::{Api, Client};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
@@ -135,7 +136,7 @@ fn passwords(file: &Path) -> Result<Vec<String>, HttpError> {
 impl Reviews {
     async fn judge(&self, token: &str) -> Verdict {
         let known = {
-            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let answers = lock(&self.answers);
             let known = answers.get(token).copied();
             known.filter(|(asked, _)| asked.elapsed() < ANSWER_HOLDS)
         };
@@ -161,7 +162,7 @@ impl Reviews {
     }
 
     fn remember(&self, token: &str, verdict: Verdict) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = lock(&self.answers);
         if answers.len() >= MAX_ANSWERS {
             answers.clear();
         }

@@ -1,6 +1,7 @@
 //! TLS for scrapes, with certificates that are read again when their files change.
 
 use super::HttpError;
+use crate::lock::lock;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -9,7 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio_rustls::TlsAcceptor;
 
 /// What tells one state of a file from the next: a secret that is mounted is replaced by a link.
@@ -44,7 +45,7 @@ impl Tls {
     /// An acceptor with the certificate as it is now; as it was, while the new one is no good.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let now = fingerprint(&self.certificate, &self.key);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.0 != now {
             state.0 = now;
             match load(&self.certificate, &self.key) {

@@ -2,11 +2,12 @@
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hashbrown::HashMap;
 
 use super::frame::{Frame, Name};
+use crate::lock::lock;
 use crate::model::{Gone, Identity, Ktime, Workload};
 
 /// Questions whose answer is remembered; beyond, all are forgotten, here and in the recording.
@@ -49,11 +50,6 @@ impl NameLog {
     pub(super) fn take(&mut self) -> Vec<Frame<'static>> {
         mem::take(&mut self.news)
     }
-}
-
-/// The lock of a log: nobody panics while holding it.
-pub(super) fn lock(log: &Mutex<NameLog>) -> MutexGuard<'_, NameLog> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An identity whose answers are noted.
@@ -169,7 +165,7 @@ pub(super) struct Recalled(pub(super) Arc<Mutex<Told>>);
 
 impl Recalled {
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

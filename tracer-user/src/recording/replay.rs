@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tracer_common::Loss;
@@ -13,6 +13,7 @@ use super::names::{Recalled, Told};
 use super::reader::{ReadError, Recording};
 use crate::books::Books;
 use crate::decode::DecodeError;
+use crate::lock::lock;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Gone, Ktime};
 use crate::pipeline::Pipeline;
@@ -158,8 +159,8 @@ impl<F> Stages<F> {
                     Err(DecodeError::Short(bytes.len()))
                 });
             }
-            Frame::Name(name) => return self.told().learn(name),
-            Frame::Unnamed => self.told().forget(),
+            Frame::Name(name) => return lock(&self.told).learn(name),
+            Frame::Unnamed => lock(&self.told).forget(),
             Frame::Gone(_) if self.gone.len() >= MAX_GONE => {
                 return Err(format!("more than {MAX_GONE} workloads go at a time"));
             }
@@ -187,10 +188,6 @@ impl<F> Stages<F> {
             }
         }
         Ok(())
-    }
-
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record<R: Requests>(

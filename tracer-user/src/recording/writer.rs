@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::frame::{End, Frame, Reason, Settings};
-use super::names::{NameLog, lock};
+use super::names::NameLog;
 use super::{LAYOUT, LONGEST_BODY, LONGEST_FILE, MAGIC, VERSION};
 use crate::decode::{self, Http};
+use crate::lock::lock;
 use crate::model::Ktime;
 use tracer_common::record::ANNOUNCED_LEN;
 

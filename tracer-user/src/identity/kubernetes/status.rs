@@ -1,8 +1,9 @@
 //! How the watches are doing: shared between their thread, the metrics and `/readyz`.
 
 use super::facts::Feed;
+use crate::lock::lock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 /// Why the API did not tell what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +136,7 @@ impl Status {
             return false;
         };
         status.connected.store(true, Relaxed);
-        let trouble = status.trouble.lock();
-        trouble
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .is_some()
+        lock(&status.trouble).take().is_some()
     }
 
     /// Notes an error; true when the feed had no trouble of this kind before.
@@ -159,10 +156,7 @@ impl Status {
             // What cannot be kept true is forgotten.
             status.listed.store(false, Relaxed);
         }
-        let mut trouble = status
-            .trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = lock(&status.trouble);
         let news = trouble.as_ref().is_none_or(|old| old.reason != reason);
         if news {
             *trouble = Some(Trouble {
@@ -187,8 +181,7 @@ impl Status {
     /// Whether every feed was listed or has failed: there is nothing to wait for.
     pub(super) fn is_settled(&self) -> bool {
         self.wanted().all(|(_, status)| {
-            let trouble = status.trouble.lock();
-            let failed = trouble.unwrap_or_else(PoisonError::into_inner).is_some();
+            let failed = lock(&status.trouble).is_some();
             status.listed.load(Relaxed) || failed
         })
     }
@@ -219,8 +212,7 @@ impl Status {
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let line = |(feed, status): (Feed, &FeedStatus)| {
-            let trouble = status.trouble.lock();
-            let trouble = trouble.unwrap_or_else(PoisonError::into_inner).clone();
+            let trouble = lock(&status.trouble).clone();
             let listed = status.listed.load(Relaxed);
             match trouble {
                 Some(trouble) => {

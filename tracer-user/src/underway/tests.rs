@@ -1,16 +1,8 @@
 //! Requests that had begun when the hooks were attached are told as such, and not as somebody's.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
-
-use std::net::SocketAddrV4;
-
-use tracer_common::record::{SIDE_CLIENT, SIDE_SERVER};
-use tracer_common::{ExchangeRecord, SocketInfo};
-use tracer_user::decode::{Decoded, Exchange, decode};
-use tracer_user::join::{Chain, Join, JoinConfig, Sink};
-use tracer_user::model::{Fate, Ktime, Method};
-use tracer_user::roles::Role;
-use tracer_user::sockets::Sockets;
-use zerocopy::{FromZeros, IntoBytes};
+use super::*;
+use crate::join::{Chain, Join, JoinConfig, Sink};
+use crate::model::{Fate, Method};
+use crate::testing;
 
 const MS: u64 = 1_000_000;
 const ATTACHED: Ktime = 1_000 * MS;
@@ -19,7 +11,7 @@ const SERVER: &str = "10.0.0.2:8000";
 
 /// An exchange of one end, in milliseconds after the hooks were attached.
 struct Seen {
-    side: u8,
+    side: Side,
     ends: [&'static str; 2],
     role: Role,
     from: i64,
@@ -29,7 +21,7 @@ struct Seen {
 
 const fn client(from: i64, to: i64, seq: u32) -> Seen {
     Seen {
-        side: SIDE_CLIENT,
+        side: Side::Client,
         ends: [CLIENT, SERVER],
         role: Role::AppClient,
         from,
@@ -40,7 +32,7 @@ const fn client(from: i64, to: i64, seq: u32) -> Seen {
 
 const fn server(from: i64, to: i64, seq: u32) -> Seen {
     Seen {
-        side: SIDE_SERVER,
+        side: Side::Server,
         ends: [SERVER, CLIENT],
         role: Role::AppServer,
         from,
@@ -60,26 +52,10 @@ const fn inside(from: i64, to: i64) -> Seen {
 impl Seen {
     fn exchange(&self) -> Exchange {
         let stamp = |ms: i64| ATTACHED.checked_add_signed(ms * MS as i64).unwrap();
-        let [local, remote] = self.ends.map(|end| end.parse::<SocketAddrV4>().unwrap());
-        let octets = |address: SocketAddrV4| address.ip().to_ipv6_mapped().octets();
-        let mut record = ExchangeRecord::new_zeroed();
-        record.side = self.side;
-        record.request_seq = self.seq;
-        record.request_first_ktime_ns = stamp(self.from);
-        record.response_first_ktime_ns = stamp(self.to);
-        let info = SocketInfo {
-            cgroup_id: 7,
-            open_ktime_ns: 0,
-            saddr: octets(local),
-            daddr: octets(remote),
-            sport: local.port(),
-            dport: remote.port(),
-            tgid: 0,
-        };
-        let bytes = [record.as_bytes(), info.as_bytes()].concat();
-        match decode(&bytes, &mut Sockets::default()).unwrap() {
-            Decoded::Exchange(exchange) => exchange,
-            Decoded::Handshake => panic!("no handshake was made"),
+        let times = (stamp(self.from), stamp(self.to));
+        Exchange {
+            request_seq: self.seq,
+            ..testing::exchange(self.side, self.ends, times)
         }
     }
 }
