@@ -18,6 +18,7 @@ pub mod host;
 pub mod http;
 mod identity;
 pub mod jvm;
+pub mod kit;
 mod lab;
 pub mod load;
 mod logs;

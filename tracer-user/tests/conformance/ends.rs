@@ -22,7 +22,7 @@ pub(crate) struct Asked {
 pub(crate) struct Running(Child);
 
 impl Running {
-    fn when_it_answers(child: Child, netns: &str, port: u16) -> Self {
+    pub(crate) fn when_it_answers(child: Child, netns: &str, port: u16) -> Self {
         let running = Self(child);
         netns::within(netns, || {
             wait::until("a server of the test", Duration::from_secs(20), || {
@@ -48,7 +48,7 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.lab.state().name
     }
 
@@ -181,7 +181,7 @@ impl Bench<'_> {
         Running::when_it_answers(child, &self.node(), port)
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.lab.state().dir.join("info/wire.log")
     }
 

@@ -12,7 +12,7 @@ pub(crate) fn patch(pod: Pod, bootstrap: &mut Value) {
     if pod == Pod::Load {
         routes(bootstrap);
     }
-    second_port(bootstrap);
+    port(bootstrap, 8081);
 }
 
 fn named<'a>(list: &'a mut Value, name: &str) -> Option<&'a mut Value> {
@@ -84,13 +84,13 @@ fn routes(bootstrap: &mut Value) {
     routes.splice(0..0, special);
 }
 
-/// Whatever there is for port 8080 of capitol-info again for port 8081.
-fn second_port(bootstrap: &mut Value) {
+/// Whatever there is for port 8080 of capitol-info again for another port.
+pub(crate) fn port(bootstrap: &mut Value, port: u16) {
     let again = |value: &Value| -> Value {
         let text = value.to_string();
         let text = text
-            .replace("8080", "8081")
-            .replace("\"v6\"", "\"v6-8081\"");
+            .replace("8080", &port.to_string())
+            .replace("\"v6\"", &format!("\"v6-{port}\""));
         serde_json::from_str(&text).unwrap()
     };
     let resources = &mut bootstrap["static_resources"];

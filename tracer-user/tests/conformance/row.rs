@@ -44,6 +44,10 @@ pub(crate) struct Case {
     pub(crate) logs: &'static [(Sidecar, Pod)],
     /// Whether the server is on this node.
     pub(crate) app: bool,
+    /// Whose requests those of the client are, where others pass the same sockets.
+    pub(crate) from: Option<Pod>,
+    /// Whether the client has a clock that is good enough.
+    pub(crate) timed: bool,
 }
 
 /// Both sidecars on the way from the load pod to capitol-info.
@@ -69,6 +73,8 @@ impl Case {
             one_in: 1,
             logs: BOTH,
             app: true,
+            from: None,
+            timed: true,
         }
     }
 }
@@ -181,7 +187,11 @@ pub(crate) fn run(lab: &Lab, case: &Case) -> Row {
     let fits = |request: &&Request| {
         let labels = &request.times.labels;
         let http = labels.protocol == Protocol::Http;
-        shape(request) == (case.shape)(labels.response_code) && http == (labels.response_code != 0)
+        let from = case
+            .from
+            .is_none_or(|pod| &*labels.source.name == pod.workload());
+        from && shape(request) == (case.shape)(labels.response_code)
+            && http == (labels.response_code != 0)
     };
     let (told, rest): (Vec<_>, Vec<_>) = traced.requests.iter().partition(fits);
     let beside = rest
@@ -199,7 +209,7 @@ pub(crate) fn run(lab: &Lab, case: &Case) -> Row {
         off = off.worst(one);
     };
     let client: Vec<u64> = asked.iter().filter_map(|asked| asked.took).collect();
-    if !told.is_empty() {
+    if case.timed && !told.is_empty() {
         let ours = told.iter().filter_map(|request| total(request)).collect();
         add("client".to_owned(), ours, client);
     }
@@ -225,7 +235,9 @@ pub(crate) fn run(lab: &Lab, case: &Case) -> Row {
                 .requests
                 .iter()
                 .filter(|request| match sidecar {
-                    Sidecar::Outbound => true,
+                    Sidecar::Outbound => {
+                        case.from.is_none() || &*request.times.labels.source.name == pod.workload()
+                    }
                     Sidecar::Inbound => &*request.times.labels.destination.name == pod.workload(),
                 })
                 .collect();

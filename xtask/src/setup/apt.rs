@@ -27,18 +27,22 @@ pub(super) const ARM64: &[&str] = &[
     "qemu-user-static",
 ];
 /// A C compiler for what the agent bundles; the lab's pods, services, scrapes and
-/// images.
+/// images; clients and servers of others for the tests.
 pub(super) const BASE: &[&str] = &[
     "busybox-static",
+    "curl",
     "gcc",
     "libc6-dev",
     "iproute2",
     "iptables",
     "libcap2-bin",
+    "nghttp2-client",
     "nginx-light",
+    "openjdk-17-jre-headless",
     "openssl",
     "prometheus",
     "python3-pip",
+    "tomcat10-common",
     "util-linux",
 ];
 

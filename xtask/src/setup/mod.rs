@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use hoptrace_image::Platform;
+use hoptrace_lab::kit::{self, Kit};
 
 use crate::toolchain::{self, NIGHTLY, Toolchain};
 use wheel::Wheel;
@@ -52,6 +53,7 @@ enum Step {
     Wheel(Wheel),
     StandardLibrary(&'static str),
     Foreign,
+    Kit(Kit),
 }
 
 impl Step {
@@ -62,6 +64,7 @@ impl Step {
             Self::Linker => format!("bpf-linker {}, built from source", linker::VERSION),
             Self::Wheel(wheel) => wheel.what.to_owned(),
             Self::Foreign => foreign::describe(),
+            Self::Kit(_) => kit::WHAT.to_owned(),
             Self::StandardLibrary(target) => format!("Rust's standard library for {target}"),
         }
     }
@@ -73,6 +76,10 @@ impl Step {
             Self::Linker => linker::install(),
             Self::Wheel(wheel) => wheel.install(),
             Self::Foreign => foreign::install(),
+            Self::Kit(kit) => {
+                eprintln!("… {}", kit::WHAT);
+                kit.fetch()
+            }
             Self::StandardLibrary(target) => rustup::install_target(target),
         }
     }
@@ -181,6 +188,10 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
         if !wheel.is_current()? {
             steps.push(Step::Wheel(wheel));
         }
+    }
+    let kit = Kit::place()?;
+    if !kit.is_complete() {
+        steps.push(Step::Kit(kit));
     }
     let target = Platform::Arm64.rust_target();
     if options.arm64 && !toolchain::has_target(target)? {

@@ -1,0 +1,2 @@
+<%@ page session="false" trimDirectiveWhitespaces="true" %>
+<% Thread.sleep(Long.parseLong(request.getParameter("delay"))); %>waited
