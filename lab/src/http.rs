@@ -17,17 +17,21 @@ pub struct Answer {
     pub body: String,
 }
 
-/// What is asked of whom, in a `GET` on a connection of its own.
+/// What is asked of whom, on a connection of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Who is asked.
     pub address: SocketAddr,
+    /// `GET`, `POST` …
+    pub method: &'a str,
     /// Path and query.
     pub path: &'a str,
     /// Headers beyond `Connection`; without a `host` among them it is the address.
     pub headers: &'a [(&'a str, &'a str)],
     /// The address that it is asked from, where it matters: one of this machine.
     pub source: Option<IpAddr>,
+    /// Body; its kind is among the headers.
+    pub body: &'a str,
 }
 
 /// `GET` on a connection of its own.
@@ -35,32 +39,45 @@ pub struct Request<'a> {
 /// # Errors
 /// There is no connection, no answer in time, or none that is HTTP.
 pub fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Answer> {
-    let (headers, source) = (&[][..], None);
     let request = Request {
-        address,
         path,
-        headers,
-        source,
+        ..Request::to(address)
     };
     request.send(limit)
 }
 
 impl Request<'_> {
+    /// `GET /` of an address, without headers.
+    #[must_use]
+    pub fn to(address: SocketAddr) -> Self {
+        Self {
+            address,
+            method: "GET",
+            path: "/",
+            headers: &[],
+            source: None,
+            body: "",
+        }
+    }
+
     /// Sends it and waits for the answer.
     ///
     /// # Errors
     /// There is no connection, no answer in time, or none that is HTTP.
     pub fn send(&self, limit: Duration) -> Result<Answer> {
-        exchange(self, limit).with_context(|| format!("GET http://{}{}", self.address, self.path))
+        let what = || format!("{} http://{}{}", self.method, self.address, self.path);
+        exchange(self, limit).with_context(what)
     }
 }
 
 fn exchange(request: &Request<'_>, limit: Duration) -> Result<Answer> {
     let Request {
         address,
+        method,
         path,
         headers,
         source,
+        body,
     } = *request;
     let mut stream = match source {
         None => TcpStream::connect_timeout(&address, limit)?,
@@ -72,11 +89,14 @@ fn exchange(request: &Request<'_>, limit: Duration) -> Result<Answer> {
     let named = headers.iter().any(|(name, _)| *name == "host");
     let host = (!named).then_some(("host", host.as_str()));
     // Written at once: in pieces it would be several segments.
-    let mut request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    if !body.is_empty() {
+        request += &format!("content-length: {}\r\n", body.len());
+    }
     for (name, value) in host.iter().chain(headers) {
         request += &format!("{name}: {value}\r\n");
     }
-    stream.write_all((request + "\r\n").as_bytes())?;
+    stream.write_all((request + "\r\n" + body).as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer)
@@ -188,10 +208,10 @@ mod tests {
             (peer, String::from_utf8_lossy(&bytes[..length]).into_owned())
         });
         let request = Request {
-            address,
             path: "/x",
             headers: &[("a", "b")],
             source: Some("127.0.0.9".parse().unwrap()),
+            ..Request::to(address)
         };
         assert_eq!(request.send(Duration::from_secs(5)).unwrap().code, 204);
         let (peer, asked) = server.join().unwrap();

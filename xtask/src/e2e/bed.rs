@@ -364,10 +364,9 @@ impl Agent {
     /// It does not answer.
     pub(super) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<http::Answer> {
         let request = http::Request {
-            address: self.address,
             path,
             headers,
-            source: None,
+            ..http::Request::to(self.address)
         };
         netns::within(NODE_NETNS, || request.send(ANSWER_LIMIT))
     }

@@ -15,6 +15,8 @@ use anyhow::{Context, Result};
 use hoptrace_cluster::Kubectl;
 use serde_json::Value;
 
+use super::crowd::NOT_CROWD;
+
 /// Before the API is asked again, when a watch ended.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -70,17 +72,12 @@ impl History {
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     // A watch does not tell who went while nobody watched.
-                    if let Ok(list) = kubectl.json(&["get", "pods", "--all-namespaces"]) {
+                    let pods = ["get", "pods", "--all-namespaces", NOT_CROWD];
+                    if let Ok(list) = kubectl.json(&pods) {
                         lock(&told).only(&list, Instant::now());
                     }
-                    let child = kubectl.start(&[
-                        "get",
-                        "pods",
-                        "--all-namespaces",
-                        "--output=json",
-                        "--watch",
-                        "--output-watch-events",
-                    ]);
+                    let watch_them = ["--output=json", "--watch", "--output-watch-events"];
+                    let child = kubectl.start(&[&pods[..], &watch_them].concat());
                     let Ok(mut child) = child else { return };
                     let stdout = child.stdout.take();
                     *lock(&watch) = Some(child);

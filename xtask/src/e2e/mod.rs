@@ -15,6 +15,7 @@ use progress::Progress;
 mod addresses;
 mod away;
 mod bed;
+mod crowd;
 mod disturb;
 mod guard;
 mod history;
@@ -113,6 +114,8 @@ enum Check {
     Capabilities,
     /// The API says who may see the metrics.
     TokenReview,
+    /// The cluster has thousands of pods: what the agent takes of memory.
+    Crowd,
 }
 
 impl Check {
@@ -131,6 +134,7 @@ impl Check {
             Self::Rights => rights::rights(bed, figures),
             Self::Capabilities => rights::capabilities(bed, figures),
             Self::TokenReview => guard::check(bed, figures),
+            Self::Crowd => crowd::check(bed, figures),
         }
     }
 

@@ -157,10 +157,10 @@ fn address(action: &str) -> Result<()> {
 
 fn request(source: IpAddr, address: SocketAddr) -> Result<()> {
     let request = http::Request {
-        address,
         path: "/api/capitols",
         headers: &[("host", "capitol-client:8000")],
         source: Some(source),
+        ..http::Request::to(address)
     };
     let answer = netns::within(NODE_NETNS, || request.send(ANSWER_LIMIT))?;
     ensure!(
