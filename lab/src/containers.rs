@@ -11,10 +11,12 @@ use anyhow::{Context, Result};
 use crate::certs::CertFiles;
 use crate::envoy::{Endpoints, Sidecar};
 use crate::nginx::Gateway;
-use crate::options::{Flavour, LabOptions};
-use crate::programs::WIRE;
+use crate::options::{Flavour, LabOptions, Worker};
+use crate::programs::{CHAIN, WIRE};
 use crate::spawn::{self, APP_USER, SIDECAR_USER};
-use crate::topology::{Container, INFO_PORT, Mode, NAMESPACE, Pod};
+use crate::topology::{
+    CLIENT_PORT, Container, DATABASE_PORT, GATEWAY_V4, INFO_PORT, Mode, NAMESPACE, Pod,
+};
 use crate::{host, identity, jvm, netns};
 
 /// How soon an entry of the access log is in its file.
@@ -75,6 +77,9 @@ pub(crate) fn app(
     let own = files.own(pod);
     let mut command = match pod {
         Pod::Load => return Ok(None),
+        Pod::Client | Pod::Info if matches!(options.flavour, Flavour::Chain(_)) => {
+            chain(&own, options, pod, info)?
+        }
         Pod::Client => {
             let config = files.0.join("nginx.conf");
             let gateway = Gateway {
@@ -111,6 +116,25 @@ pub(crate) fn app(
     };
     spawn::log_to(&mut command, &files.log(pod, Container::App))?;
     Ok(Some(command))
+}
+
+/// A service of a chain.
+fn chain(own: &Path, options: &LabOptions, pod: Pod, info: SocketAddr) -> Result<Command> {
+    let mut command = spawn::from_own_directory(&options.bin_dir.join(CHAIN))?;
+    let (name, port, next, worker) = match (pod, options.flavour) {
+        (Pod::Client, Flavour::Chain(worker)) => {
+            ("client", CLIENT_PORT, format!("http://{info}"), worker)
+        }
+        _ => {
+            let next = format!("tcp://{GATEWAY_V4}:{DATABASE_PORT}");
+            ("server", INFO_PORT, next, Worker::Threads)
+        }
+    };
+    command.args(["serve", "--name", name, "--next", &next]);
+    command.args(["--how", worker.as_str()]);
+    command.arg("--listen").arg(format!("0.0.0.0:{port}"));
+    command.arg("--log").arg(own.join("chain.log"));
+    Ok(command)
 }
 
 /// The database beside a pod's app, made anew; started as root, it gives that up by itself.

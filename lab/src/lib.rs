@@ -8,9 +8,12 @@ mod build;
 pub mod capitol;
 mod certs;
 pub mod cgroup;
+#[cfg(feature = "programs")]
+pub mod chain;
 mod containers;
 mod cpu;
 mod daemon;
+mod detour;
 pub mod envoy;
 #[cfg(feature = "programs")]
 pub mod generator;
@@ -48,14 +51,17 @@ pub use agent::{AgentOptions, AgentProcess};
 pub use certs::leaf_params;
 pub use cpu::StarveGuard;
 pub use daemon::free_port;
+pub use detour::Detour;
 pub use host::need_root;
 pub use lab::Lab;
 pub use options::Patch;
-pub use options::{Convention, Flavour, LabOptions};
+pub use options::{Convention, Flavour, LabOptions, Worker};
 pub use process::ProcessId;
 pub use programs::bin_dir;
 pub use prometheus::{Prometheus, Sample, promtool_check_metrics};
 pub use registry::clean_stale;
 pub use run_load::LoadRun;
 pub use state::{ContainerProcess, LabState};
-pub use topology::{CLIENT_PORT, Container, INFO_PORT, Mode, NAMESPACE, Pod, Target};
+pub use topology::{
+    CLIENT_PORT, Container, DATABASE_PORT, INFO_PORT, Mode, NAMESPACE, Pod, Target,
+};

@@ -115,7 +115,7 @@ pub(crate) fn remove(lab: &str) -> Result<()> {
 }
 
 /// Hands commands to `ip`, one a line; it stops at the first that fails.
-fn batch(netns: Option<&str>, commands: &str) -> Result<()> {
+pub(crate) fn batch(netns: Option<&str>, commands: &str) -> Result<()> {
     let mut ip = Command::new(host::program("ip")?);
     if let Some(netns) = netns {
         ip.args(["-netns", netns]);

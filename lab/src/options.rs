@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::envoy::ENVOY;
 use crate::pinned::Found;
-use crate::programs::{PROGRAMS, WIRE};
+use crate::programs::{CHAIN, PROGRAMS, WIRE};
 use crate::topology::{Mode, Pod};
 use crate::{host, jvm, state};
 
@@ -23,6 +23,42 @@ pub enum Flavour {
     /// `hoptrace-wire`, which answers in odd ways and stamps what it does. Port 8081 is another of
     /// it, port 9000 speaks no HTTP.
     Wire,
+    /// `hoptrace-chain` in both pods: capitol-client calls capitol-info, which calls the database that
+    /// somebody starts on port 9000 of the node.
+    Chain(Worker),
+}
+
+/// With which threads capitol-client of a chain works; capitol-info has one for each connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worker {
+    /// One for each connection.
+    Threads,
+    /// One for all, which waits for nothing.
+    Loop,
+    /// Two for all, which share the work.
+    Workers,
+}
+
+impl Worker {
+    /// As `hoptrace-chain` names it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Threads => "threads",
+            Self::Loop => "loop",
+            Self::Workers => "workers",
+        }
+    }
+}
+
+impl Flavour {
+    /// The program that it needs beside those of every lab.
+    const fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Native | Self::Jvm => None,
+            Self::Wire => Some(WIRE),
+            Self::Chain(_) => Some(CHAIN),
+        }
+    }
 }
 
 /// Whose ports and redirection the sidecars have; they are Envoys all the same.
@@ -139,8 +175,10 @@ impl LabOptions {
                 );
             }
         }
-        if self.flavour == Flavour::Wire && !host::is_executable(&self.bin_dir.join(WIRE)) {
-            bail!("no program {WIRE}: run `cargo build --package hoptrace-lab --bins`");
+        if let Some(name) = self.flavour.program()
+            && !host::is_executable(&self.bin_dir.join(name))
+        {
+            bail!("no program {name}: run `cargo build --package hoptrace-lab --bins`");
         }
         if self.flavour == Flavour::Jvm {
             jvm::check()?;

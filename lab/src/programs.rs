@@ -14,6 +14,8 @@ pub(crate) const PROGRAMS: [&str; 2] = ["capitol-info", "hoptrace-load"];
 
 /// The server and client of odd cases, which not every lab needs.
 pub(crate) const WIRE: &str = "hoptrace-wire";
+/// The services of a chain, which not every lab needs either.
+pub(crate) const CHAIN: &str = "hoptrace-chain";
 
 /// The directory of `capitol-info` and `hoptrace-load`: `$HOPTRACE_LAB_BIN`, else where cargo put
 /// the running program (a test is one directory below), else the workspace's `target/release` or

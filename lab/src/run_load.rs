@@ -96,6 +96,14 @@ impl LoadRun {
             .with_context(|| format!("the load generator answers no report but `{report}`"))
     }
 
+    /// Whether it is over.
+    ///
+    /// # Errors
+    /// The kernel cannot tell.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -13,6 +13,8 @@ pub const NAMESPACE: &str = "default";
 pub const INFO_PORT: u16 = 8080;
 /// Where NGINX of capitol-client listens.
 pub const CLIENT_PORT: u16 = 8000;
+/// Where the database of a chain listens, on the node.
+pub const DATABASE_PORT: u16 = 9000;
 /// The node's end of the bridge, every pod's default gateway.
 pub(crate) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The same for IPv6.

@@ -8,10 +8,10 @@ use super::stamp::now;
 /// Longest head.
 const LONGEST: usize = 64 << 10;
 /// Bytes moved at a time.
-pub(super) const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 /// A connection, what was read of it ahead, and when the first byte of that came.
-pub(super) struct Input {
+pub(crate) struct Input {
     stream: TcpStream,
     ahead: Vec<u8>,
     came: u64,
@@ -19,16 +19,16 @@ pub(super) struct Input {
 
 /// A message's head.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     first: String,
     fields: Vec<(String, String)>,
     /// When its first byte was there.
-    pub(super) came: u64,
+    pub(crate) came: u64,
 }
 
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     Length(u64),
     Chunked,
     UntilClose,
@@ -40,30 +40,30 @@ fn invalid(text: impl Into<String>) -> io::Error {
 
 impl Head {
     /// The nth word of the first line.
-    pub(super) fn word(&self, at: usize) -> &str {
+    pub(crate) fn word(&self, at: usize) -> &str {
         self.first.split(' ').nth(at).unwrap_or_default()
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         let found = fields.find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn is(&self, name: &str, value: &str) -> bool {
+    pub(crate) fn is(&self, name: &str, value: &str) -> bool {
         let found = self.field(name);
         found.is_some_and(|found| found.eq_ignore_ascii_case(value))
     }
 
     /// Of a status line.
-    pub(super) fn status(&self) -> io::Result<u16> {
+    pub(crate) fn status(&self) -> io::Result<u16> {
         let word = self.word(1);
         word.parse()
             .map_err(|_| invalid(format!("`{}` has no status", self.first)))
     }
 
     /// The body that follows, of a message that may have none.
-    pub(super) fn body(&self, without: Body) -> io::Result<Body> {
+    pub(crate) fn body(&self, without: Body) -> io::Result<Body> {
         if self.is("transfer-encoding", "chunked") {
             return Ok(Body::Chunked);
         }
@@ -77,7 +77,7 @@ impl Head {
 }
 
 impl Input {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             ahead: Vec::new(),
@@ -98,7 +98,7 @@ impl Input {
     }
 
     /// The next head, `None` when the connection ends before it begins.
-    pub(super) fn head(&mut self) -> io::Result<Option<Head>> {
+    pub(crate) fn head(&mut self) -> io::Result<Option<Head>> {
         loop {
             let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(end) = end {
@@ -121,7 +121,7 @@ impl Input {
     }
 
     /// Reads a body and drops it.
-    pub(super) fn drain(&mut self, body: Body) -> io::Result<()> {
+    pub(crate) fn drain(&mut self, body: Body) -> io::Result<()> {
         match body {
             Body::Length(length) => self.skip(length),
             Body::Chunked => loop {
@@ -145,7 +145,7 @@ impl Input {
     }
 
     /// Exactly so many bytes of whatever protocol, and when the first was there; `None` at the end.
-    pub(super) fn exactly(&mut self, count: usize) -> io::Result<Option<u64>> {
+    pub(crate) fn exactly(&mut self, count: usize) -> io::Result<Option<u64>> {
         while self.ahead.len() < count {
             if !self.more()? {
                 return Ok(None);
@@ -154,6 +154,18 @@ impl Input {
         let came = self.came;
         self.ahead.drain(..count);
         Ok(Some(came))
+    }
+
+    /// Exactly so many bytes themselves; `None` at the end.
+    #[cfg(feature = "programs")]
+    pub(crate) fn message(&mut self, count: usize) -> io::Result<Option<Vec<u8>>> {
+        while self.ahead.len() < count {
+            if !self.more()? {
+                return Ok(None);
+            }
+        }
+        let rest = self.ahead.split_off(count);
+        Ok(Some(std::mem::replace(&mut self.ahead, rest)))
     }
 
     fn line(&mut self) -> io::Result<String> {

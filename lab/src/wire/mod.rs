@@ -8,6 +8,11 @@ mod message;
 mod serve;
 mod stamp;
 
+#[cfg(feature = "programs")]
+pub(crate) use message::{Body, Input};
+#[cfg(feature = "programs")]
+pub(crate) use serve::MESSAGE;
+
 pub use ask::{Answer, Answers, Kind, Wish, ask};
 pub use serve::{Listen, serve};
-pub use stamp::{Served, now};
+pub use stamp::{Done, Served, now};

@@ -22,7 +22,7 @@ use super::message::{Body, Head, Input, PIECE};
 use super::stamp::{Served, now};
 
 /// Bytes of a message of what is not HTTP.
-pub(super) const MESSAGE: usize = 32;
+pub(crate) const MESSAGE: usize = 32;
 
 /// Where to listen, and what is spoken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,3 +22,16 @@ pub struct Served {
     /// Status of that answer; 0 for what is not HTTP.
     pub status: u16,
 }
+
+/// One request as its service saw it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Done {
+    /// `x-request-id`.
+    pub id: String,
+    /// It was read; CLOCK_MONOTONIC, nanoseconds.
+    pub read: u64,
+    /// It is about to be answered.
+    pub wrote: u64,
+    /// How long at least one call was under way, nanoseconds.
+    pub waited: u64,
+}
