@@ -11,7 +11,7 @@ use crate::containers::Files;
 use crate::options::LabOptions;
 use crate::process::ProcessId;
 use crate::state::LabState;
-use crate::topology::{self, Container, Pod, Target};
+use crate::topology::{self, Container, Pod, Target, node_netns};
 use crate::{cgroup, cpu, host, registry, teardown};
 
 /// A running lab. Dropping it takes it down.
@@ -109,6 +109,12 @@ impl Lab {
     #[must_use]
     pub fn state(&self) -> &LabState {
         &self.state
+    }
+
+    /// The network namespace of its node, which has the bridge and the host's ends of the veths.
+    #[must_use]
+    pub fn node_netns(&self) -> String {
+        node_netns(&self.state.name)
     }
 
     /// The cgroup v2 directory all its containers are below.

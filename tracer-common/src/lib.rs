@@ -5,8 +5,10 @@
 //! order, ports in host byte order.
 #![no_std]
 
+pub mod boundary;
 pub mod loss;
 pub mod record;
 
+pub use boundary::{BOUNDARY_LOSS_SLOTS, BoundaryLoss, BoundaryRecord};
 pub use loss::{LOSS_SLOTS, Loss};
 pub use record::{ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};

@@ -20,6 +20,7 @@ use crate::http::{self, Exposition, HttpError};
 use crate::identity::kubernetes::status::Status;
 use crate::identity::{self, IdentityError, Source};
 use crate::join::Chain;
+use crate::load::boundary::{Attachment, PodBoundary};
 use crate::load::{self, LoadError, LoadOptions};
 use crate::lock::lock;
 use crate::memory;
@@ -290,6 +291,9 @@ impl Core {
             .map_err(AgentError::Stats)?;
         let mut tracer = Tracer::start(&options, config.joining(), identity)?;
         tracer.expect(config.sidecars());
+        if config.pod_boundary == config::PodBoundary::On {
+            tracer.watch(pod_boundary()?);
+        }
         if let Some((path, names)) = recorded {
             let settings = Settings::of(config, tracer.attached());
             let made = Recorder::create(path, settings, names);
@@ -398,13 +402,20 @@ impl Core {
             };
             metrics.set_lost(loss.reason(), total);
         }
+        for (reason, total) in tracer.passages_lost() {
+            metrics.set_lost(reason, total);
+        }
+        if let Some(boundary) = tracer.boundary() {
+            metrics.set_splits(Some(tracer.splits()));
+            metrics.set_interfaces(boundary.interfaces());
+        }
         if let Some(names) = &self.names {
             for report in names.reports() {
                 metrics.set_identity(&report);
             }
         }
         if self.stats.is_some() {
-            for (program, cost) in tracer.hooks().costs() {
+            for (program, cost) in tracer.costs() {
                 let seconds = Duration::from_nanos(cost.run_time_ns).as_secs_f64();
                 metrics.set_bpf(program, seconds, cost.runs);
             }
@@ -490,6 +501,19 @@ fn load_options(config: &Config) -> Result<LoadOptions, AgentError> {
         sidecar_inbound_port: config.proxy_inbound_port.get(),
         log_level: config.bpf_log as u8,
     })
+}
+
+fn pod_boundary() -> Result<PodBoundary, AgentError> {
+    let attachment = Attachment::probe();
+    let boundary = PodBoundary::attach(attachment)?;
+    let veths = boundary.interfaces().attached;
+    tracing::info!(veths, ?attachment, "at the boundaries of the pods");
+    if veths == 0 {
+        tracing::warn!(
+            "no veth leads into another network namespace: run the agent in the host's (hostNetwork)"
+        );
+    }
+    Ok(boundary)
 }
 
 /// From 5.19 on the descriptors suffice; older kernels ask for CAP_BPF at every look into a map.

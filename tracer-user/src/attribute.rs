@@ -1,5 +1,6 @@
 //! From a chain of exchanges to hops: who spent which part of the request.
 
+use crate::boundary::{Boundary, PassageError, Split, Verdict};
 use crate::calls::Calls;
 use crate::decode::{Exchange, Payload};
 use crate::join::Chain;
@@ -13,12 +14,45 @@ use crate::model::{
 #[derive(Debug, Default)]
 pub struct Attribute {
     calls: Calls,
+    /// Where the pods' veths are watched.
+    boundary: Option<Boundary>,
+    splits: Splits,
 }
+
+/// How often the time between two pods was split, by verdict.
+pub type Splits = [u64; Verdict::ALL.len()];
 
 impl Attribute {
     /// Notes that an app took a request, before the request's chain is complete.
     pub fn note_server(&mut self, exchange: &Exchange) {
         self.calls.note_server(exchange);
+    }
+
+    /// The pods' veths are watched; to be told before the first request.
+    pub fn split_by(&mut self, boundary: Boundary) {
+        self.boundary = Some(boundary);
+    }
+
+    /// Takes what passed a veth, a raw record.
+    ///
+    /// # Errors
+    /// [`PassageError`]; the caller counts it.
+    pub fn note_passage(&mut self, bytes: &[u8]) -> Result<(), PassageError> {
+        let boundary = self.boundary.as_mut();
+        boundary.map_or(Ok(()), |boundary| boundary.note(bytes))
+    }
+
+    /// Forgets what passed long before `now`.
+    pub fn expire_passages(&mut self, now: Ktime) {
+        if let Some(boundary) = &mut self.boundary {
+            boundary.expire(now);
+        }
+    }
+
+    /// How often the time between two pods was split so far.
+    #[must_use]
+    pub const fn splits(&self) -> Splits {
+        self.splits
     }
 
     /// Forgets calls that ended before `before`.
@@ -38,7 +72,10 @@ impl Attribute {
             ..Times::default()
         };
         sidecars(chain, &mut times);
-        connections(chain, &mut times);
+        let verdict = connections(chain, self.boundary.as_ref(), &mut times);
+        if let Some(count) = verdict.and_then(|verdict| self.splits.get_mut(verdict as usize)) {
+            *count += 1;
+        }
         if let Some(server) = chain.app_server {
             let nested = self.calls.take_nested(server);
             app(server, nested, &mut times);
@@ -130,11 +167,17 @@ fn split(hop: Hop, leg: Leg, [arrived, left]: [Ktime; 2], read: Option<Ktime>, t
     }
 }
 
-/// Time on each connection: loopback inside a pod, network between pods.
-fn connections(chain: &Chain<'_>, times: &mut Times) {
+/// Time on each connection: loopback inside a pod, network between pods. Returns whether the latter
+/// is split at the pods' boundaries, where they are watched.
+fn connections(
+    chain: &Chain<'_>,
+    boundary: Option<&Boundary>,
+    times: &mut Times,
+) -> Option<Verdict> {
     let mut client: Option<&Exchange> = None;
     // With a gateway on the way there are two of them, and one figure.
     let mut network: Option<Result<u64, Negative>> = None;
+    let mut parts = Ok(Split::default());
     for exchange in chain.sockets() {
         if exchange.side == crate::decode::Side::Client {
             client = Some(exchange);
@@ -159,11 +202,35 @@ fn connections(chain: &Chain<'_>, times: &mut Times) {
             let both = both.and_then(|(o, i)| o.checked_sub(i).ok_or(Negative::Inside));
             let before = network.unwrap_or(Ok(0));
             network = Some(before.and_then(|before| Ok(before + both?)));
+            if let Some(boundary) = boundary {
+                parts =
+                    parts.and_then(|parts: Split| Ok(parts.and(boundary.split(client, exchange)?)));
+            }
         }
     }
-    if let Some(network) = network {
-        times.push(Hop::Network, Leg::Both, Part::Whole, network);
+    let network = network?;
+    if boundary.is_some() && network.is_ok() {
+        match parts {
+            Ok(parts) => split_network(&parts, times),
+            Err(_) => times.push(Hop::Network, Leg::Both, Part::Whole, network),
+        }
+        return Some(parts.err().unwrap_or(Verdict::Split));
     }
+    times.push(Hop::Network, Leg::Both, Part::Whole, network);
+    None
+}
+
+/// The parts of the network, each way where one clock tells it.
+fn split_network(parts: &Split, times: &mut Times) {
+    let mut push = |leg, part, ns| times.push(Hop::Network, leg, part, Ok(ns));
+    for (part, [there, back]) in [
+        (Part::SourcePod, parts.source_pod),
+        (Part::DestinationPod, parts.destination_pod),
+    ] {
+        push(Leg::Request, part, there);
+        push(Leg::Response, part, back);
+    }
+    push(Leg::Both, Part::Wire, parts.wire);
 }
 
 /// A redirected connection ends at 127.0.0.1 or ::1; an inbound one may begin at 127.0.0.6.
@@ -322,7 +389,7 @@ mod tests {
             ..Chain::default()
         };
         let mut times = Times::default();
-        connections(&chain, &mut times);
+        connections(&chain, None, &mut times);
         app(&server, nested, &mut times);
         let kept = totals(&chain, &mut times).len();
         let whole = times.dropped.iter().filter(|dropped| dropped.hop.is_none());

@@ -18,8 +18,8 @@ pub use file::ConfigError;
 pub use options::{AgentArgs, Options};
 pub use sidecars::{Mesh, ProxyAppSource};
 pub use values::{
-    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook,
-    RingSize,
+    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers,
+    PodBoundary, ReadHook, RingSize,
 };
 
 use crate::join::JoinConfig;
@@ -91,6 +91,8 @@ pub struct Config {
     pub max_pending: NonZeroUsize,
     /// Which hook sees the reads.
     pub read_hook: ReadHook,
+    /// Whether the time between pods is split at their boundaries.
+    pub pod_boundary: PodBoundary,
     /// On which legs headers are looked at.
     pub headers: Headers,
     /// Whether the kernel accounts the run time of eBPF programs.
@@ -147,6 +149,7 @@ impl Config {
             hold: Interval::from_millis(200),
             max_pending: options::DEFAULT_MAX_PENDING,
             read_hook: ReadHook::Auto,
+            pod_boundary: PodBoundary::Off,
             headers: Headers::AppLegs,
             bpf_stats: false,
             bpf_log: BpfLog::Off,

@@ -1,6 +1,7 @@
 //! `hoptrace doctor`: what this node offers, and what would be lost by what it does not.
 
 mod api;
+mod boundary;
 mod features;
 mod kernel;
 mod node;
@@ -91,7 +92,13 @@ pub struct Report {
 /// maps and let them go at once.
 #[must_use]
 pub fn examine(config: &Config) -> Report {
-    let mut checks = [kernel::checks(), node::checks(), features::checks()].concat();
+    let mut checks = [
+        kernel::checks(),
+        node::checks(),
+        features::checks(),
+        boundary::checks(config),
+    ]
+    .concat();
     if config.identity == IdentitySpec::Kubernetes {
         checks.extend(api::checks(config));
     }

@@ -9,6 +9,7 @@ pub mod ring;
 // Pure stages: values in, values out, time as data.
 pub mod attribute;
 pub mod books;
+pub mod boundary;
 pub mod calls;
 pub mod decode;
 pub mod http_head;

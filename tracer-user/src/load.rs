@@ -15,6 +15,7 @@ use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::Loss;
 
+pub mod boundary;
 mod thread;
 
 pub use thread::ThreadKey;
@@ -123,6 +124,9 @@ pub enum LoadError {
     /// The object lacks something: it was built from other sources.
     #[error("the eBPF object has no {0}: build it again with `cargo xtask build-ebpf`")]
     Missing(&'static str),
+    /// The pods' veths.
+    #[error("cannot watch the pods' veths: leave --pod-boundary off")]
+    Veths(#[source] io::Error),
     /// The ring of the log.
     #[error("cannot read what the eBPF programs log: leave --bpf-log off")]
     Log(#[source] aya_log::Error),

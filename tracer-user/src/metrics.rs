@@ -10,8 +10,11 @@ mod series;
 
 pub use label_set::{LabelSet, ResponseCode};
 
+use crate::attribute::Splits;
 use crate::books::Books;
+use crate::boundary::Verdict;
 use crate::identity::kubernetes::status::{FeedReport, Reason};
+use crate::load::boundary::Interfaces;
 use crate::model::{Dropped, Fate, Gone, Method, RequestTimes};
 use names::Family;
 use prometheus::core::Collector;
@@ -21,7 +24,7 @@ use prometheus::{
 };
 use std::io;
 use std::time::{Duration, Instant};
-use tracer_common::Loss;
+use tracer_common::{BoundaryLoss, Loss};
 
 /// Why the metrics cannot be made or shown.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,9 @@ pub struct Metrics {
     lost: IntCounterVec,
     capped: IntCounter,
     dropped: IntCounterVec,
+    splits: IntCounterVec,
+    interfaces: IntGaugeVec,
+    interface_errors: IntCounterVec,
     bpf_run_seconds: CounterVec,
     bpf_runs: IntCounterVec,
     identity_synced: IntGaugeVec,
@@ -101,6 +107,9 @@ impl Metrics {
             lost: int_counters(&registry, names::RECORDS_LOST)?,
             capped: int_counter(&registry, names::LABEL_SETS_CAPPED)?,
             dropped: int_counters(&registry, names::TIMES_DROPPED)?,
+            splits: int_counters(&registry, names::NETWORK_SPLITS)?,
+            interfaces: int_gauges(&registry, names::POD_INTERFACES)?,
+            interface_errors: int_counters(&registry, names::POD_INTERFACE_ERRORS)?,
             bpf_run_seconds: {
                 let family = names::BPF_RUN_SECONDS;
                 register(&registry, CounterVec::new(options(family), family.labels)?)?
@@ -131,6 +140,8 @@ impl Metrics {
             .into_iter()
             .map(Loss::reason)
             .chain(names::AGENT_LOSS_REASONS.iter().copied())
+            .chain(BoundaryLoss::ALL.into_iter().map(BoundaryLoss::reason))
+            .chain(names::PASSAGE_LOSS_REASONS.iter().copied())
         {
             self.lost.get_metric_with_label_values(&[reason])?;
         }
@@ -192,6 +203,36 @@ impl Metrics {
         self.set_pending(books.pending);
         self.set_lost("parse_error", books.parse_error);
         self.set_lost("unknown_socket", books.unknown_socket);
+    }
+
+    /// Sets how often the time between two pods was split, where their boundaries are watched.
+    pub fn set_splits(&self, splits: Option<Splits>) {
+        for (verdict, total) in Verdict::ALL.into_iter().zip(splits.into_iter().flatten()) {
+            if let Ok(counter) = self
+                .splits
+                .get_metric_with_label_values(&[verdict.as_str()])
+            {
+                raise(&counter, total);
+            }
+        }
+    }
+
+    /// Sets what became of the pods' veths.
+    pub fn set_interfaces(&self, interfaces: Interfaces) {
+        if let Ok(gauge) = self.interfaces.get_metric_with_label_values::<&str>(&[]) {
+            gauge.set(i64::try_from(interfaces.attached).unwrap_or(i64::MAX));
+        }
+        for (reason, total) in [
+            ("refused", interfaces.refused),
+            ("overrun", interfaces.overruns),
+        ] {
+            if let Ok(counter) = self
+                .interface_errors
+                .get_metric_with_label_values(&[reason])
+            {
+                raise(&counter, total);
+            }
+        }
     }
 
     /// Sets how much was lost for this reason since the start; totals never go back.

@@ -79,11 +79,24 @@ pub enum Part {
     Processing,
     /// The whole hop: it has no parts, or the read was not seen.
     Whole,
+    /// Of `network`: between the client's socket and the veth of its pod.
+    SourcePod,
+    /// Of `network`: between the two pods' veths.
+    Wire,
+    /// Of `network`: between the veth of the server's pod and its socket.
+    DestinationPod,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 3] = [Self::Queue, Self::Processing, Self::Whole];
+    pub const ALL: [Self; 6] = [
+        Self::Queue,
+        Self::Processing,
+        Self::Whole,
+        Self::SourcePod,
+        Self::Wire,
+        Self::DestinationPod,
+    ];
 
     /// Value of the `part` label.
     #[must_use]
@@ -92,6 +105,9 @@ impl Part {
             Self::Queue => "queue",
             Self::Processing => "processing",
             Self::Whole => "whole",
+            Self::SourcePod => "source_pod",
+            Self::Wire => "wire",
+            Self::DestinationPod => "destination_pod",
         }
     }
 }

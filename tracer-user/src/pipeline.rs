@@ -2,7 +2,8 @@
 
 use hashbrown::HashSet;
 
-use crate::attribute::Attribute;
+use crate::attribute::{Attribute, Splits};
+use crate::boundary::{Boundary, PassageError};
 use crate::decode::{
     DecodeError, Decoded, Exchange, Http, RequestHead, Side, decode, decode_headless,
 };
@@ -36,6 +37,7 @@ pub struct Pipeline {
     attribute: Attribute,
     identity: Box<dyn Identity>,
     hold_ns: u64,
+    max_pending: usize,
 }
 
 impl Pipeline {
@@ -52,6 +54,7 @@ impl Pipeline {
             attribute: Attribute::default(),
             identity,
             hold_ns: config.hold_ns,
+            max_pending: config.max_pending,
         }
     }
 
@@ -64,6 +67,26 @@ impl Pipeline {
     /// Notes when the last hook was attached: requests that had begun by then are not told.
     pub fn begin(&mut self, attached: Ktime) {
         self.join.begin(attached);
+    }
+
+    /// The pods' veths are watched; to be told before the first record.
+    pub fn watch_boundary(&mut self) {
+        let boundary = Boundary::new(self.hold_ns, self.max_pending);
+        self.attribute.split_by(boundary);
+    }
+
+    /// Takes one raw record of what passed a veth.
+    ///
+    /// # Errors
+    /// [`PassageError`]; the caller counts it, nothing else happens.
+    pub fn note_passage(&mut self, bytes: &[u8]) -> Result<(), PassageError> {
+        self.attribute.note_passage(bytes)
+    }
+
+    /// How often the time between two pods was split at their boundaries, by verdict.
+    #[must_use]
+    pub const fn splits(&self) -> Splits {
+        self.attribute.splits()
     }
 
     /// Takes one raw record.
@@ -141,6 +164,7 @@ impl Pipeline {
             output,
         };
         self.join.advance(now, &mut stage);
+        self.attribute.expire_passages(now);
         self.attribute
             .expire(now.saturating_sub(self.hold_ns.saturating_mul(CALLS_HOLDS)));
     }

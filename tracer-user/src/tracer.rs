@@ -4,11 +4,14 @@
 use std::io;
 
 use aya::maps::{MapData, RingBuf};
-use tracer_common::Loss;
+use tracer_common::{BoundaryLoss, Loss};
 
+use crate::attribute::Splits;
 use crate::books::Books;
+use crate::boundary::PassageError;
 use crate::join::{Chain, JoinConfig};
-use crate::load::{Hooks, LoadError, LoadOptions};
+use crate::load::boundary::PodBoundary;
+use crate::load::{Hooks, LoadError, LoadOptions, ProgramCost};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::pipeline::{Output, Pipeline};
 use crate::recording::Recorder;
@@ -29,6 +32,35 @@ pub struct Tracer {
     books: Books,
     attached: Ktime,
     recorder: Option<Recorder>,
+    boundary: Option<PodBoundary>,
+    passages: Passages,
+}
+
+/// Passages at the pods' veths that came and are not noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passages {
+    /// No records.
+    pub malformed: u64,
+    /// More than are remembered.
+    pub evicted: u64,
+}
+
+impl Passages {
+    /// By the `reason` label.
+    pub(crate) fn by_reason(self) -> [(&'static str, u64); 2] {
+        [
+            ("boundary_parse_error", self.malformed),
+            ("boundary_evicted", self.evicted),
+        ]
+    }
+
+    pub(crate) fn take(&mut self, noted: Result<(), PassageError>) {
+        match noted {
+            Ok(()) => {}
+            Err(PassageError::Full) => self.evicted += 1,
+            Err(_) => self.malformed += 1,
+        }
+    }
 }
 
 impl Tracer {
@@ -52,6 +84,8 @@ impl Tracer {
             books: Books::default(),
             attached,
             recorder: None,
+            boundary: None,
+            passages: Passages::default(),
         })
     }
 
@@ -64,6 +98,12 @@ impl Tracer {
     /// For sidecars other than Istio's; to be told before the first record is taken.
     pub fn expect(&mut self, sidecars: Sidecars) {
         self.pipeline.expect(sidecars);
+    }
+
+    /// Splits the time between pods from now on; to be told before the first record is taken.
+    pub fn watch(&mut self, boundary: PodBoundary) {
+        self.boundary = Some(boundary);
+        self.pipeline.watch_boundary();
     }
 
     /// Records from now on: `recorder` listens to the names of this tracer's identity.
@@ -125,6 +165,7 @@ impl Tracer {
     /// # Errors
     /// When the recorder fails; everything is settled all the same.
     pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) -> io::Result<()> {
+        let noted = self.note_passages();
         self.pipeline.advance(
             now,
             &mut Settle {
@@ -135,13 +176,41 @@ impl Tracer {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
+        noted?;
         let lost = || {
-            let reasons = Loss::ALL.into_iter();
-            reasons
-                .map(|loss| (loss.reason().to_owned(), self.hooks.lost(loss)))
+            let hooks = |loss: Loss| (loss.reason(), self.hooks.lost(loss));
+            Loss::ALL
+                .into_iter()
+                .map(hooks)
+                .chain(lost_at(self.boundary.as_ref()))
+                .map(|(reason, lost)| (reason.to_owned(), lost))
                 .collect()
         };
         recorder.settled(now, lost)
+    }
+
+    /// Takes what passed the veths: what is settled next may be split by it.
+    fn note_passages(&mut self) -> io::Result<()> {
+        let Self {
+            boundary: Some(boundary),
+            pipeline,
+            passages,
+            recorder,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let mut recorded = Ok(());
+        boundary.drain(|bytes| {
+            passages.take(pipeline.note_passage(bytes));
+            if let Some(recorder) = recorder
+                && recorded.is_ok()
+            {
+                recorded = recorder.passage(bytes);
+            }
+        });
+        recorded
     }
 
     /// Detaches, takes the last records and settles everything; the books are then final.
@@ -150,6 +219,9 @@ impl Tracer {
     /// When the recorder fails.
     pub fn finish(&mut self, requests: &mut impl Requests) -> io::Result<Books> {
         self.hooks.detach();
+        if let Some(boundary) = &mut self.boundary {
+            boundary.detach();
+        }
         while self.drain(requests)? {}
         self.advance(Ktime::MAX, requests)?;
         if let Some(recorder) = &mut self.recorder {
@@ -166,11 +238,44 @@ impl Tracer {
         self.books.clone()
     }
 
+    /// The pods' veths, where they are watched.
+    #[must_use]
+    pub const fn boundary(&self) -> Option<&PodBoundary> {
+        self.boundary.as_ref()
+    }
+
+    /// How often the time between two pods was split, by verdict; all 0 where nothing is watched.
+    #[must_use]
+    pub const fn splits(&self) -> Splits {
+        self.pipeline.splits()
+    }
+
+    /// What was lost of what passed the veths, by reason.
+    pub fn passages_lost(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        lost_at(self.boundary.as_ref()).chain(self.passages.by_reason())
+    }
+
+    /// The kernel's accounting of each attached program; all zero unless it is switched on.
+    #[must_use]
+    pub fn costs(&self) -> Vec<(&'static str, ProgramCost)> {
+        let mut costs = self.hooks.costs();
+        costs.extend(self.boundary.iter().flat_map(PodBoundary::costs));
+        costs
+    }
+
     /// The hooks, for their counters and costs.
     #[must_use]
     pub const fn hooks(&self) -> &Hooks {
         &self.hooks
     }
+}
+
+/// What the kernel side lost at the pods' veths, by reason.
+fn lost_at(boundary: Option<&PodBoundary>) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    BoundaryLoss::ALL.into_iter().map(move |loss| {
+        let lost = boundary.map_or(0, |boundary| boundary.lost(loss));
+        (loss.reason(), lost)
+    })
 }
 
 /// Where the stages' findings go.

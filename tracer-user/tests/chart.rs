@@ -31,6 +31,20 @@ fn lint_finds_nothing() {
 }
 
 #[test]
+fn pods_veths_are_seen_from_the_nodes_network() {
+    let objects = chart(&["podBoundary=true"]);
+    let agent = objects.agent();
+    assert_eq!(agent.spec()["hostNetwork"], true);
+    assert_eq!(agent.spec()["dnsPolicy"], "ClusterFirstWithHostNet");
+    let args = agent.container("hoptrace")["args"]
+        .as_array()
+        .unwrap()
+        .clone();
+    assert!(args.contains(&json!("--pod-boundary=on")), "{args:?}");
+    assert_eq!(chart(&[]).agent().spec()["dnsPolicy"], Value::Null);
+}
+
+#[test]
 fn the_chart_is_of_the_workspaces_version() {
     let text = std::fs::read_to_string(root().join(CHART).join("Chart.yaml")).unwrap();
     let about: Value = serde_saphyr::from_str(&text).unwrap();

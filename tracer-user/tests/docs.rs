@@ -13,11 +13,13 @@ use std::fmt::Write;
 use clap::CommandFactory;
 use markdown::{Page, page, pages, root};
 use programs::{hoptrace_config, promtool, succeeds};
-use tracer_common::Loss;
+use tracer_common::{BoundaryLoss, Loss};
+use tracer_user::boundary::Verdict;
 use tracer_user::cli::Cli;
 use tracer_user::identity::StaticFile;
 use tracer_user::identity::kubernetes::facts::Feed;
 use tracer_user::identity::kubernetes::status::{FeedReport, Reason};
+use tracer_user::load::boundary::Interfaces;
 use tracer_user::metrics::names::{self, CommonLabel, Family};
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
@@ -26,7 +28,7 @@ use tracer_user::model::{
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 16] = [
+const FAMILIES: [Family; 19] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
@@ -36,6 +38,9 @@ const FAMILIES: [Family; 16] = [
     names::RECORDS_LOST,
     names::LABEL_SETS_CAPPED,
     names::TIMES_DROPPED,
+    names::NETWORK_SPLITS,
+    names::POD_INTERFACES,
+    names::POD_INTERFACE_ERRORS,
     names::BPF_RUN_SECONDS,
     names::BPF_RUNS,
     names::IDENTITY_SYNCED,
@@ -73,6 +78,8 @@ fn exposition() -> String {
         tcp_rtt_ns: Some(1),
         dropped: Vec::new(),
     });
+    metrics.set_splits(Some([0; Verdict::ALL.len()]));
+    metrics.set_interfaces(Interfaces::default());
     metrics.set_bpf("egress", 1.0, 1);
     metrics.set_identity(&FeedReport {
         feed: Feed::NodePods,
@@ -147,6 +154,9 @@ fn every_label_and_value_is_explained() {
         .chain(Fate::ALL.map(Fate::as_str))
         .chain(Method::ALL.map(Method::as_str))
         .chain(names::AGENT_LOSS_REASONS.iter().copied())
+        .chain(names::PASSAGE_LOSS_REASONS.iter().copied())
+        .chain(BoundaryLoss::ALL.into_iter().map(BoundaryLoss::reason))
+        .chain(Verdict::ALL.map(Verdict::as_str))
         .chain(Feed::ALL.map(Feed::as_str))
         .chain(Reason::ALL.map(Reason::as_str))
         .chain(Loss::ALL.into_iter().map(Loss::reason));
@@ -413,6 +423,7 @@ fn the_absences_hold() {
     };
     let pure = [
         "attribute",
+        "boundary",
         "calls",
         "decode",
         "http_head",

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracer_user::load::boundary::Interfaces;
 use tracer_user::metrics::names::CommonLabel;
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
@@ -75,6 +76,11 @@ fn full() -> String {
     let mut metrics = Metrics::new(&config()).unwrap();
     metrics.observe(&request("web", 200));
     metrics.observe(&request("web", 204));
+    metrics.set_splits(Some([1, 1, 0]));
+    metrics.set_interfaces(Interfaces {
+        attached: 2,
+        ..Interfaces::default()
+    });
     metrics.count_exchange(Fate::Paired, Method::Tuple, 4);
     metrics.count_exchange(Fate::Paired, Method::WorkerOrder, 4);
     metrics.count_exchange(Fate::Unpaired, Method::None, 1);

@@ -11,27 +11,30 @@ use crate::{paths, run};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "tracer-ebpf";
-const BINARY: &str = "hoptrace-ebpf";
+/// The objects, by what cargo calls them.
+const BINARIES: [&str; 2] = ["hoptrace-ebpf", "hoptrace-boundary"];
 /// The profile of that name in the workspace's manifest.
 const PROFILE: &str = "ebpf";
 
-/// Builds the object and stages it; the staged file is written only when its content changed, so
+/// Builds the objects and stages them; a staged file is written only when its content changed, so
 /// that the agent is not rebuilt for nothing.
 pub(crate) fn build() -> Result<()> {
     let toolchain = Toolchain::need()?;
     let mut command = cargo(&toolchain, "build", &linker()?);
     run::shown(
-        &format!("eBPF object with {}", toolchain.name),
+        &format!("eBPF objects with {}", toolchain.name),
         &mut command,
     )?;
-    let built = target_dir().join(TARGET).join(PROFILE).join(BINARY);
-    let staged = paths::ebpf_object();
-    let (state, bytes) = stage(&built, &staged)?;
-    let shown = staged
-        .strip_prefix(paths::root())
-        .unwrap_or(&staged)
-        .display();
-    eprintln!("  {shown}: {bytes} bytes, {state}");
+    let staged = [paths::ebpf_object(), paths::boundary_object()];
+    for (binary, staged) in BINARIES.into_iter().zip(staged) {
+        let built = target_dir().join(TARGET).join(PROFILE).join(binary);
+        let (state, bytes) = stage(&built, &staged)?;
+        let shown = staged
+            .strip_prefix(paths::root())
+            .unwrap_or(&staged)
+            .display();
+        eprintln!("  {shown}: {bytes} bytes, {state}");
+    }
     Ok(())
 }
 
@@ -84,7 +87,7 @@ fn cargo(toolchain: &Toolchain, subcommand: &str, linker: &Path) -> Command {
         .env("CARGO_TARGET_DIR", target_dir())
         // Encoded, so that a path may hold a space.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .args(["--package", PACKAGE, "--bin", BINARY, "--profile", PROFILE])
+        .args(["--package", PACKAGE, "--bins", "--profile", PROFILE])
         .args(["-Zbuild-std=core", "--target", TARGET]);
     command
 }

@@ -70,7 +70,7 @@ enum Task {
     Demo(demo::Options),
     /// Install what building and testing need; says first what that is.
     Setup(setup::Options),
-    /// Build the kernel side and stage it for the agent: target/bpf/hoptrace.o.
+    /// Build the kernel side and stage it for the agent: target/bpf/*.o.
     BuildEbpf,
     /// Lint the kernel side with the compiler that builds it.
     ClippyEbpf,

@@ -28,6 +28,11 @@ pub(crate) fn ebpf_object() -> PathBuf {
     target().join("bpf").join("hoptrace.o")
 }
 
+/// The one of the pod boundary, likewise.
+pub(crate) fn boundary_object() -> PathBuf {
+    target().join("bpf").join("hoptrace-boundary.o")
+}
+
 /// What setup builds or fetches once per user; the lab looks for its programs there too.
 pub(crate) use hoptrace_lab::pinned::cache;
 

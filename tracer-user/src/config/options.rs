@@ -1,8 +1,8 @@
 //! The options as a person gives them, by flag, variable or file: each may be absent.
 
 use super::values::{
-    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers, ReadHook,
-    RingSize,
+    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers,
+    PodBoundary, ReadHook, RingSize,
 };
 use super::{Config, Mesh, ProxyAppSource, Source, Sources};
 use crate::metrics::{LabelSet, ResponseCode};
@@ -167,6 +167,16 @@ pub struct Options {
         help_heading = "What to trace"
     )]
     pub headers: Option<Headers>,
+
+    /// Split `network` at the pods' veths into the pods' own stacks and what is between them: needs
+    /// the network namespace of the host [default: off]
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        env = "HOPTRACE_POD_BOUNDARY",
+        help_heading = "What to trace"
+    )]
+    pub pod_boundary: Option<PodBoundary>,
 
     /// Address of /metrics, /healthz and /readyz [default: 0.0.0.0:9465]
     #[arg(
@@ -426,6 +436,7 @@ impl Config {
             hold,
             max_pending,
             read_hook,
+            pod_boundary,
             headers,
             bpf_stats,
             bpf_log,

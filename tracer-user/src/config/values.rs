@@ -423,6 +423,16 @@ pub enum ReadHook {
     Off,
 }
 
+/// Whether the time between pods is split at their boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PodBoundary {
+    /// It is one figure.
+    Off,
+    /// Programs at the host's ends of the pods' veths split it.
+    On,
+}
+
 /// On which legs headers are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -49,6 +49,24 @@ pub const LABEL_SETS_CAPPED: Family = Family {
     help: "Requests observed with workload labels set to other, because max_series label sets exist already.",
     labels: &[],
 };
+/// Whether the time between pods is split.
+pub const NETWORK_SPLITS: Family = Family {
+    name: "hoptrace_network_splits_total",
+    help: "Requests by whether their network time is split at the pods' boundaries (absent without --pod-boundary on).",
+    labels: &["result"],
+};
+/// The boundaries that are watched.
+pub const POD_INTERFACES: Family = Family {
+    name: "hoptrace_pod_interfaces",
+    help: "Pods' veths that the boundary programs are attached to (absent without --pod-boundary on).",
+    labels: &[],
+};
+/// Those that are not.
+pub const POD_INTERFACE_ERRORS: Family = Family {
+    name: "hoptrace_pod_interface_errors_total",
+    help: "Pods' veths that could not be attached to (refused), and times when the kernel's news of interfaces overran and all were asked for again (overrun).",
+    labels: &["reason"],
+};
 /// Times that cannot be.
 pub const TIMES_DROPPED: Family = Family {
     name: "hoptrace_times_dropped_total",
@@ -100,6 +118,8 @@ pub const BUILD_INFO: Family = Family {
 
 /// Losses counted by the agent itself, beside the kernel side's `tracer_common::Loss`.
 pub const AGENT_LOSS_REASONS: &[&str] = &["parse_error", "unknown_socket"];
+/// Losses at the pods' boundaries, beside `tracer_common::BoundaryLoss`.
+pub const PASSAGE_LOSS_REASONS: &[&str] = &["boundary_parse_error", "boundary_evicted"];
 
 /// Value of every workload label once the cap on label sets is reached.
 pub const OTHER: &str = "other";

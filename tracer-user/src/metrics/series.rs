@@ -12,8 +12,11 @@ use prometheus::{HistogramOpts, HistogramVec, Registry};
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
+/// Parts that every hop may have; those of the pod boundary are the network's only.
+const USUAL_PARTS: usize = Part::Whole as usize + 1;
 /// One histogram for each hop, leg and part.
-const HOP_CHILDREN: usize = Hop::ALL.len() * Leg::ALL.len() * Part::ALL.len();
+const HOP_CHILDREN: usize =
+    Leg::ALL.len() * (Hop::ALL.len() * USUAL_PARTS + Part::ALL.len() - USUAL_PARTS);
 const REPORTERS: [Reporter; 2] = [Reporter::Source, Reporter::Destination];
 
 /// The three families every request is observed in.
@@ -130,7 +133,11 @@ impl Series {
 
 /// Place of a hop's histogram among the children of a label set.
 fn hop_index(time: &HopTime) -> usize {
-    (time.hop as usize * Leg::ALL.len() + time.leg as usize) * Part::ALL.len() + time.part as usize
+    let (hop, leg, part) = (time.hop as usize, time.leg as usize, time.part as usize);
+    match part.checked_sub(USUAL_PARTS) {
+        None => (hop * Leg::ALL.len() + leg) * USUAL_PARTS + part,
+        Some(part) => (Hop::ALL.len() * USUAL_PARTS + part) * Leg::ALL.len() + leg,
+    }
 }
 
 /// Observes in the child, making it the first time.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Buckets, Config, ProxyAppSource};
+use crate::config::{Buckets, Config, PodBoundary, ProxyAppSource};
 use crate::decode::{Http, RequestHead};
 use crate::join::JoinConfig;
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
@@ -40,6 +40,9 @@ pub struct Settings {
     /// When the last hook was attached; 0 in recordings that do not tell.
     #[serde(default)]
     pub attached: Ktime,
+    /// Whether the pods' veths were watched.
+    #[serde(default)]
+    pub pod_boundary: bool,
 }
 
 impl Settings {
@@ -59,6 +62,7 @@ impl Settings {
             max_series: config.max_series.get(),
             heads: config.record_heads,
             attached,
+            pod_boundary: config.pod_boundary == PodBoundary::On,
         }
     }
 
@@ -104,6 +108,8 @@ pub(super) enum Frame<'a> {
     Headless(Http, &'a [u8]),
     /// Bytes that are no record, cut where heads would begin.
     NoRecord(&'a [u8]),
+    /// What passed a veth, as it came.
+    Passage(&'a [u8]),
     /// From here on a name is this.
     Name(Name),
     /// From here on no name is known.
@@ -206,6 +212,10 @@ impl<'a> Frame<'a> {
                 body.extend_from_slice(bytes);
                 4
             }
+            Self::Passage(bytes) => {
+                body.extend_from_slice(bytes);
+                11
+            }
             Self::Name(name) => {
                 serde_json::to_writer(body, name)?;
                 5
@@ -262,6 +272,7 @@ impl<'a> Frame<'a> {
             }
             9 => Self::Lost(json(body)?),
             10 => Self::End(json(body)?),
+            11 => Self::Passage(body),
             other => return Err(format!("there is no frame of kind {other}")),
         })
     }

@@ -6,18 +6,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tracer_common::Loss;
+use tracer_common::{BoundaryLoss, Loss};
 
 use super::frame::{End, Frame, Reason, Settings};
 use super::names::{Recalled, Told};
 use super::reader::{ReadError, Recording};
+use crate::attribute::Splits;
 use crate::books::Books;
 use crate::decode::DecodeError;
 use crate::lock::lock;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Gone, Ktime};
 use crate::pipeline::Pipeline;
-use crate::tracer::{Requests, Settle};
+use crate::tracer::{Passages, Requests, Settle};
 
 /// Why nothing is replayed.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,10 @@ pub struct Replayed {
     pub books: Books,
     /// What the kernel side lost, by reason.
     pub lost: BTreeMap<String, u64>,
+    /// How often the time between two pods was split, where their veths were watched.
+    pub splits: Option<Splits>,
+    /// What passed the veths and was not noted.
+    pub passages: Passages,
     /// Records read.
     pub records: u64,
     /// Time of the first and the last settlement, nanoseconds.
@@ -81,9 +86,14 @@ pub fn exposition(
         metrics.forget(gone);
     });
     metrics.show_books(&replayed.books);
-    for loss in Loss::ALL {
-        let total = replayed.lost.get(loss.reason()).copied().unwrap_or(0);
-        metrics.set_lost(loss.reason(), total);
+    metrics.set_splits(replayed.splits);
+    let reasons = Loss::ALL.into_iter().map(Loss::reason);
+    for reason in reasons.chain(BoundaryLoss::ALL.into_iter().map(BoundaryLoss::reason)) {
+        let total = replayed.lost.get(reason).copied().unwrap_or(0);
+        metrics.set_lost(reason, total);
+    }
+    for (reason, total) in replayed.passages.by_reason() {
+        metrics.set_lost(reason, total);
     }
     Ok((metrics.encode(), replayed))
 }
@@ -100,6 +110,9 @@ pub fn run<R: Requests>(
     let mut pipeline = Pipeline::new(settings.join(), Box::new(names));
     pipeline.expect(settings.sidecars());
     pipeline.begin(settings.attached);
+    if settings.pod_boundary {
+        pipeline.watch_boundary();
+    }
     let mut stages = Stages {
         pipeline,
         told,
@@ -107,6 +120,8 @@ pub fn run<R: Requests>(
         replayed: Replayed {
             books: Books::default(),
             lost: BTreeMap::new(),
+            splits: settings.pod_boundary.then(Splits::default),
+            passages: Passages::default(),
             records: 0,
             span: None,
             full: false,
@@ -158,6 +173,10 @@ impl<F> Stages<F> {
                 self.record(requests, |_pipeline, _settle| {
                     Err(DecodeError::Short(bytes.len()))
                 });
+            }
+            Frame::Passage(bytes) => {
+                let noted = self.pipeline.note_passage(bytes);
+                self.replayed.passages.take(noted);
             }
             Frame::Name(name) => return lock(&self.told).learn(name),
             Frame::Unnamed => lock(&self.told).forget(),
@@ -213,6 +232,9 @@ impl<F> Stages<F> {
             .get(Loss::RingFull.reason())
             .copied()
             .unwrap_or(0);
+        if let Some(splits) = &mut replayed.splits {
+            *splits = self.pipeline.splits();
+        }
         books.missed = self.pipeline.missed();
         books.pending = u64::try_from(self.pipeline.pending()).unwrap_or(u64::MAX);
         replayed

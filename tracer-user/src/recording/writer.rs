@@ -116,6 +116,14 @@ impl Recorder {
         }
     }
 
+    /// What passed a veth and the stages have just noted.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn passage(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.frame(&Frame::Passage(bytes))
+    }
+
     /// Everything was settled as of `now`; `lost` tells what the kernel side lost so far.
     ///
     /// # Errors

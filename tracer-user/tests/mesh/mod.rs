@@ -14,12 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use hoptrace_lab::load::{LoadReport, LoadSpec, Schedule};
-use hoptrace_lab::{Lab, LabOptions, Mode, Pod, Target, envoy};
+use hoptrace_lab::{Lab, LabOptions, Mode, Pod, Target, envoy, netns};
 use tracer_user::books::Books;
 use tracer_user::config::{Config, IdentitySpec};
 use tracer_user::decode::Exchange;
 use tracer_user::identity::{self, IdentityOptions};
 use tracer_user::join::{Chain, JoinConfig};
+use tracer_user::load::boundary::{Attachment, PodBoundary};
 use tracer_user::load::{Headers, LoadOptions, ReadHook};
 use tracer_user::model::{Fate, Hop, Leg, Part, RequestTimes};
 use tracer_user::roles::Sidecars;
@@ -89,6 +90,8 @@ pub(crate) struct Tracing {
     pub(crate) sidecars: Sidecars,
     /// What the kernel side takes for the sidecars' inbound port.
     pub(crate) wire_port: u16,
+    /// Watch the pods' veths.
+    pub(crate) pod_boundary: bool,
 }
 
 impl Default for Tracing {
@@ -99,6 +102,7 @@ impl Default for Tracing {
             max_pending: 1 << 18,
             sidecars: Sidecars::default(),
             wire_port: Sidecars::default().inbound_port,
+            pod_boundary: false,
         }
     }
 }
@@ -178,7 +182,16 @@ pub(crate) fn start(lab: &Lab, tracing: &Tracing) -> Tracer {
     };
     let mut tracer = Tracer::start(&load_options(lab, tracing), join, identity).unwrap();
     tracer.expect(tracing.sidecars.clone());
+    if tracing.pod_boundary {
+        tracer.watch(boundary(lab, Attachment::Tcx));
+    }
     tracer
+}
+
+/// The boundary's programs at the veths of the lab's node.
+pub(crate) fn boundary(lab: &Lab, attachment: Attachment) -> PodBoundary {
+    let attach = || Ok(PodBoundary::attach(attachment)?);
+    netns::within(&lab.node_netns(), attach).unwrap()
 }
 
 fn load_options(lab: &Lab, tracing: &Tracing) -> LoadOptions {
