@@ -24,6 +24,7 @@ mod manifests;
 mod paths;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 mod usage;
@@ -53,6 +54,7 @@ First steps:
   cargo xtask lab up       a mesh to trace; says how to use it
   cargo xtask image        the agent as an OCI archive: target/image/
   cargo xtask bench        what tracing costs; --hooks-only for the kernel side
+  cargo xtask soak         a million requests of every kind, each exchange explained
   cargo xtask kernels      the same figures on kernels from 5.10 to 7.x, emulated
   cargo xtask e2e          the agent on a real Kubernetes, with everything that may happen there
 
@@ -95,6 +97,9 @@ enum Task {
     Test(test::Options),
     /// Measure what tracing costs the traced (needs root).
     Bench(bench::Options),
+    /// Ask a million requests of every kind, and explain each exchange that the agent counted (needs
+    /// root).
+    Soak(soak::Options),
     /// Boot other kernels under QEMU, trace traffic in each, and check the figures.
     Kernels(kernels::Options),
 }
@@ -114,6 +119,7 @@ fn main() -> ExitCode {
         Task::E2e(options) => e2e::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Kernels(options) => kernels::run(&options),
     };
     match done {

@@ -22,7 +22,7 @@ const PATH: &str = "healthz";
 /// Of a hundred requests, how many may fail before the run says nothing.
 const MOST_FAILED_PERCENT: u64 = 1;
 /// What an agent, and those it watches, get to come to rest.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 /// Looks for signals while it sleeps.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -30,7 +30,7 @@ const STEP: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Something cannot be installed or built.
-pub(super) fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     setup::ensure()?;
     ebpf::build()?;
     let mut command = host_cargo("build");
@@ -133,7 +133,7 @@ pub(super) fn throughput(report: &LoadReport) -> f64 {
 ///
 /// # Errors
 /// It had to be killed, or failed.
-pub(super) fn end(agent: AgentProcess) -> Result<()> {
+pub(crate) fn end(agent: AgentProcess) -> Result<()> {
     let log = agent.log().to_path_buf();
     let status = agent.terminate()?;
     if !status.success() {
@@ -144,7 +144,7 @@ pub(super) fn end(agent: AgentProcess) -> Result<()> {
 
 /// # Errors
 /// A signal came.
-pub(super) fn sleep(time: Duration) -> Result<()> {
+pub(crate) fn sleep(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
         signals::check().context("the benchmark is not finished")?;

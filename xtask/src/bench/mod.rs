@@ -19,7 +19,7 @@ mod accounting;
 mod cost;
 mod hooks_table;
 mod machine;
-mod mesh;
+pub(crate) mod mesh;
 mod pairs;
 mod pairs_table;
 mod stats;
