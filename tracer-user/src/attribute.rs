@@ -140,12 +140,13 @@ fn sidecars(chain: &Chain<'_>, times: &mut Times) {
         let (Some(server), Some(client)) = (server, client) else {
             continue;
         };
+        let connected = connected(server, client);
         let mut split = |leg, arrived, read, left| split(hop, leg, [arrived, left], read, times);
         split(
             Leg::Request,
             server.request_first,
             server.read,
-            client.request_first,
+            connected.unwrap_or(client.request_first),
         );
         split(
             Leg::Response,
@@ -153,7 +154,18 @@ fn sidecars(chain: &Chain<'_>, times: &mut Times) {
             client.read,
             server.response_first,
         );
+        if let Some(connected) = connected {
+            let connect = between(connected, client.request_first);
+            times.push(hop, Leg::Request, Part::Connect, connect);
+        }
     }
+}
+
+/// When a sidecar began to open its upstream connection, if it did so for this request. What was
+/// opened before the request was read was opened for another, or in advance.
+fn connected(server: &Exchange, client: &Exchange) -> Option<Ktime> {
+    let within = server.request_taken()..=client.request_first;
+    client.opened.filter(|opened| within.contains(opened))
 }
 
 /// Splits `arrived → left` at `read`.
@@ -398,6 +410,41 @@ mod tests {
             times.hops.iter().map(|time| time.hop).collect(),
             times.dropped,
         )
+    }
+
+    #[test]
+    fn a_connection_is_its_requests_only_if_that_was_read_before() {
+        let server = exchange(Side::Server, (100, 110, 190));
+        for (opened, parts) in [
+            (None, vec![(Part::Queue, 10), (Part::Processing, 40)]),
+            // In advance, or for another request.
+            (Some(109), vec![(Part::Queue, 10), (Part::Processing, 40)]),
+            (
+                Some(115),
+                vec![
+                    (Part::Queue, 10),
+                    (Part::Processing, 5),
+                    (Part::Connect, 35),
+                ],
+            ),
+            // After the request's first byte: another connection's.
+            (Some(151), vec![(Part::Queue, 10), (Part::Processing, 40)]),
+        ] {
+            let client = Exchange {
+                opened,
+                ..exchange(Side::Client, (150, 180, 170))
+            };
+            let chain = Chain {
+                outbound_server: Some(&server),
+                outbound_client: Some(&client),
+                ..Chain::default()
+            };
+            let mut times = Times::default();
+            sidecars(&chain, &mut times);
+            let request = times.hops.iter().filter(|time| time.leg == Leg::Request);
+            let found: Vec<_> = request.map(|time| (time.part, time.duration_ns)).collect();
+            assert_eq!(found, parts, "{opened:?}");
+        }
     }
 
     #[test]

@@ -75,8 +75,11 @@ impl Leg {
 pub enum Part {
     /// Arrival in the socket until the process read it.
     Queue,
-    /// Read until the first byte was written on.
+    /// Read until the first byte was written on, less `Connect`.
     Processing,
+    /// Of a request for which a sidecar opened its upstream connection: from `connect` until the
+    /// first byte was written on, so with the handshakes of TCP and TLS.
+    Connect,
     /// The whole hop: it has no parts, or the read was not seen.
     Whole,
     /// Of `network`: between the client's socket and the veth of its pod.
@@ -89,9 +92,10 @@ pub enum Part {
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Queue,
         Self::Processing,
+        Self::Connect,
         Self::Whole,
         Self::SourcePod,
         Self::Wire,
@@ -104,6 +108,7 @@ impl Part {
         match self {
             Self::Queue => "queue",
             Self::Processing => "processing",
+            Self::Connect => "connect",
             Self::Whole => "whole",
             Self::SourcePod => "source_pod",
             Self::Wire => "wire",

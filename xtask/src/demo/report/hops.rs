@@ -14,7 +14,15 @@ pub(super) const HOPS: [&str; 5] = [
     "app",
 ];
 const LEGS: [&str; 3] = ["request", "response", "both"];
-const PARTS: [&str; 3] = ["queue", "processing", "whole"];
+const PARTS: [&str; 7] = [
+    "queue",
+    "processing",
+    "connect",
+    "source_pod",
+    "wire",
+    "destination_pod",
+    "whole",
+];
 
 pub(super) fn text(findings: &Findings, of: impl Fn(&Experiment) -> &Pair) -> String {
     let pairs = [of(&findings.without), of(&findings.with)];
