@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// One run of load against one URL.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct LoadSpec {
-    /// `http://address:port/path`; requests go over HTTP/1.1 with keep-alive.
+    /// `http://address:port/path`; requests go over HTTP/1.1 with keep-alive. In the path, `{1..50}`
+    /// stands for a random number of each request, and `{x1..50}` for a random number of `x`; up to 4,096.
     pub url: String,
     /// `GET`, `POST` …
     pub method: String,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tracer_common::record::{
-    ANNOUNCED_LEN, FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, PAYLOAD_HTTP,
-    PAYLOAD_HTTP2, PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
+    ANNOUNCED_LEN, FLAG_AFTER_HANDSHAKE, FLAG_HANDSHAKE, FLAG_NO_RESPONSE, FLAG_PREVIOUS_SEGMENTS,
+    PAYLOAD_HTTP, PAYLOAD_HTTP2, PAYLOAD_TLS, SIDE_CLIENT, SIDE_SERVER,
 };
 use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
 use zerocopy::FromBytes;
@@ -69,6 +69,19 @@ pub struct Exchange {
     pub upgraded: bool,
     /// What the plaintext headers told.
     pub http: Http,
+    /// What the stream positions tell of its size.
+    pub size: Size,
+}
+
+/// Bytes of an exchange's two turns on their connection, with TLS where there is TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Of the request, as far as it was sent when the record was made: all of it, but for a response
+    /// that began earlier.
+    pub request: u32,
+    /// Of the response, as far as it had come: what one write or one read took of it. `None` when
+    /// that cannot be told from what follows the response before.
+    pub response: Option<u32>,
 }
 
 /// What is kept of plaintext headers. The bytes themselves are dropped here.
@@ -214,10 +227,23 @@ impl<'a> Parts<'a> {
         if record.payload == PAYLOAD_HTTP2 {
             http.request = RequestHead::Http2;
         }
-        let socket = sockets
-            .find(record.sock_cookie, record.index)
+        let (request_end, response_end) = match side {
+            Side::Server => (record.receive_next, record.send_next),
+            Side::Client => (record.send_next, record.receive_next),
+        };
+        let (socket, began) = sockets
+            .find(record.sock_cookie, record.index, response_end)
             .ok_or(DecodeError::UnknownSocket(record.sock_cookie))?;
-        Ok(Decoded::Exchange(exchange(&record, side, socket, http)))
+        // What came of the response before after its record is between the two.
+        let began = began.filter(|_| record.flags & FLAG_PREVIOUS_SEGMENTS == 0);
+        let size = Size {
+            request: request_end.wrapping_sub(record.request_seq),
+            response: began.map(|began| response_end.wrapping_sub(began)),
+        };
+        Ok(Decoded::Exchange(Exchange {
+            size,
+            ..exchange(&record, side, socket, http)
+        }))
     }
 }
 
@@ -284,6 +310,7 @@ fn exchange(record: &ExchangeRecord, side: Side, socket: Arc<Socket>, http: Http
         upgraded: false,
         no_response: flag(FLAG_NO_RESPONSE) || record.response_first_ktime_ns == 0,
         http,
+        size: Size::default(),
     }
 }
 

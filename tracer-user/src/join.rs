@@ -12,12 +12,14 @@ use slotmap::{DefaultKey, SlotMap};
 
 use crate::decode::{Exchange, RequestHead, Side};
 use crate::model::{Fate, Ktime, Method};
-use crate::pair::{Downstream, Upstream, Worker};
+use crate::pair::{Downstream, Sizes, Upstream, Worker};
 use crate::roles::{Lane, Role};
 use crate::underway::Underway;
 
 type Id = DefaultKey;
 
+/// Lanes of sidecars whose additions are known; beyond, all are forgotten and learnt again.
+const MOST_SIDECARS: usize = 512;
 /// Sockets of a [`Chain`].
 const LONGEST_CHAIN: usize = 6;
 
@@ -75,7 +77,10 @@ pub struct Join {
     nodes: SlotMap<Id, Node>,
     /// Ends whose other one has not come, by client's address and number of the request's first byte.
     ends: HashMap<(IpAddr, u32), Id>,
-    workers: HashMap<(u32, Lane), Worker<Id>>,
+    /// With the container that they run in.
+    workers: HashMap<(u32, Lane), (u64, Worker<Id>)>,
+    /// What the sidecars' containers add to messages.
+    sizes: HashMap<(u64, Lane), Sizes>,
     /// In order of arrival, which is almost the order of completion.
     queue: VecDeque<Id>,
     underway: Underway,
@@ -90,6 +95,7 @@ impl Join {
             nodes: SlotMap::new(),
             ends: HashMap::new(),
             workers: HashMap::new(),
+            sizes: HashMap::new(),
             queue: VecDeque::new(),
             underway: Underway::default(),
         }
@@ -186,18 +192,23 @@ impl Join {
             // No request came through here: it must not take the partner of one that did.
             return;
         }
-        let worker = self.workers.entry((exchange.tid(), lane)).or_default();
+        let (_, worker) = self
+            .workers
+            .entry((exchange.tid(), lane))
+            .or_insert_with(|| (exchange.socket.cgroup_id, Worker::default()));
         match node.role {
             Role::OutboundServer | Role::InboundServer => worker.add_downstream(Downstream {
                 id,
                 read: exchange.request_taken(),
                 wrote: exchange.response_first,
+                size: exchange.size,
             }),
             _ => worker.add_upstream(Upstream {
                 id,
                 wrote: exchange.request_first,
                 read: exchange.response_taken(),
                 opened: exchange.opened,
+                size: exchange.size,
             }),
         }
     }
@@ -215,8 +226,12 @@ impl Join {
             now.saturating_sub(2 * self.config.hold_ns)
         };
         let nodes = &mut self.nodes;
-        for worker in self.workers.values_mut() {
-            worker.pair(tell_until, pair_until, |downstream, upstream| {
+        if self.sizes.len() >= MOST_SIDECARS {
+            self.sizes.clear();
+        }
+        for ((_, lane), (container, worker)) in &mut self.workers {
+            let sizes = self.sizes.entry((*container, *lane)).or_default();
+            worker.pair(tell_until, pair_until, sizes, |downstream, upstream| {
                 if let Some(node) = nodes.get_mut(downstream) {
                     node.through = Some(upstream);
                 }
@@ -238,10 +253,10 @@ impl Join {
                 self.tell(id, sink);
             }
         }
-        for worker in self.workers.values_mut() {
+        self.workers.retain(|_, (_, worker)| {
             worker.expire(tell_until);
-        }
-        self.workers.retain(|_, worker| !worker.is_empty());
+            !worker.is_empty()
+        });
         // The other end is told when it was read, which is one hold time later at most.
         self.underway
             .expire(tell_until.saturating_sub(self.config.hold_ns));

@@ -22,6 +22,8 @@ struct Known {
     socket: Arc<Socket>,
     /// Ordinal of the exchange that comes next.
     next: u32,
+    /// Stream position at which its last exchange's response ended, as far as was known then.
+    end: Option<u32>,
 }
 
 impl Default for Sockets {
@@ -31,7 +33,7 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// Sockets of one generation, about 170 bytes each: both are 11 MB when full, with twice the
+    /// Sockets of one generation, about 180 bytes each: both are 12 MB when full, with twice the
     /// sockets that a busy node has in use at a time.
     pub const CAP: usize = 32_768;
 
@@ -70,19 +72,27 @@ impl Sockets {
             Known {
                 socket: Arc::new(socket),
                 next: index,
+                end: None,
             },
         );
     }
 
-    /// What the socket of exchange number `index` told.
-    pub fn find(&mut self, cookie: u64, index: u32) -> Option<Arc<Socket>> {
+    /// What the socket of exchange number `index` told, and where its last response ended, if that
+    /// exchange came too. `end` is where the response of this one ends.
+    pub fn find(
+        &mut self,
+        cookie: u64,
+        index: u32,
+        end: u32,
+    ) -> Option<(Arc<Socket>, Option<u32>)> {
         if !self.young.contains_key(&cookie) {
             self.rejuvenate(cookie)?;
         }
         let known = self.young.get_mut(&cookie)?;
+        let last = known.end.replace(end).filter(|_| known.next == index);
         self.missed += u64::from(index.saturating_sub(known.next));
         known.next = index.wrapping_add(1);
-        Some(Arc::clone(&known.socket))
+        Some((Arc::clone(&known.socket), last))
     }
 
     fn rejuvenate(&mut self, cookie: u64) -> Option<()> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::decode::{Exchange, Http, Payload, Side, Socket};
+use crate::decode::{Exchange, Http, Payload, Side, Size, Socket};
 use crate::model::Ktime;
 
 /// Container of every socket here.
@@ -42,5 +42,6 @@ pub(crate) fn exchange(
         no_response: false,
         upgraded: false,
         http: Http::default(),
+        size: Size::default(),
     }
 }

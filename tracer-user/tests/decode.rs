@@ -8,12 +8,13 @@
 
 use proptest::prelude::*;
 use tracer_common::record::{
-    ANNOUNCED_LEN, FLAG_HANDSHAKE, HEADS_LEN, PAYLOAD_HTTP, SHORT_LEN, SIDE_SERVER,
+    ANNOUNCED_LEN, FLAG_HANDSHAKE, FLAG_PREVIOUS_SEGMENTS, HEADS_LEN, PAYLOAD_HTTP, SHORT_LEN,
+    SIDE_SERVER,
 };
 use tracer_common::{ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};
-use tracer_user::decode::{DecodeError, Decoded, Exchange, RequestHead, Side, decode};
+use tracer_user::decode::{DecodeError, Decoded, Exchange, RequestHead, Side, Size, decode};
 use tracer_user::sockets::Sockets;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const REQUEST: &[u8] = b"GET /capitols HTTP/1.1\r\nhost: info\r\nx-request-id: 7f\r\n\r\n";
 const RESPONSE: &[u8; RESPONSE_PREFIX_LEN] = b"HTTP/1.1 404 Not";
@@ -98,6 +99,38 @@ fn gaps_in_the_numbering_are_counted() {
 }
 
 #[test]
+fn lengths_are_differences_of_stream_positions() {
+    let mut sockets = Sockets::default();
+    // Ordinal, positions behind what was sent and received, flags; and the response's length.
+    let cases = [
+        (0, (1_000, 300), 0, None),
+        (1, (1_070, 400), 0, Some(70)),
+        // Some of the response before came after its record.
+        (2, (2_000, 500), FLAG_PREVIOUS_SEGMENTS, None),
+        (3, (2_050, 600), 0, Some(50)),
+        // The record before was lost.
+        (5, (2_200, 700), 0, None),
+        (6, (u32::MAX, 800), 0, Some(u32::MAX - 2_200)),
+        (7, (9, 900), 0, Some(10)),
+    ];
+    for (index, (sent, received), flags, response) in cases {
+        let mut record = ExchangeRecord::read_from_bytes(&record(SHORT_LEN)).unwrap();
+        record.index = index;
+        record.flags = flags;
+        (record.send_next, record.receive_next) = (sent, received);
+        record.request_seq = received - 99;
+        let mut bytes = self::record(ANNOUNCED_LEN);
+        bytes[..SHORT_LEN].copy_from_slice(record.as_bytes());
+        let size = one(&bytes, &mut sockets).unwrap().size;
+        let expected = Size {
+            request: 99,
+            response,
+        };
+        assert_eq!(size, expected, "{index}");
+    }
+}
+
+#[test]
 fn sockets_in_use_outlive_those_that_are_silent() {
     let mut sockets = Sockets::new(4);
     let mut bytes = record(ANNOUNCED_LEN);
@@ -110,8 +143,8 @@ fn sockets_in_use_outlive_those_that_are_silent() {
             decode(&record(ANNOUNCED_LEN), &mut sockets).unwrap();
         }
     }
-    assert!(sockets.find(7, 0).is_some());
-    assert!(sockets.find(100, 0).is_none());
+    assert!(sockets.find(7, 0, 0).is_some());
+    assert!(sockets.find(100, 0, 0).is_none());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The text of a request, rendered once, and the identifiers that change in it.
+//! The text of a request, rendered once, and what changes in it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -14,6 +14,66 @@ const ID: usize = 36;
 pub(super) struct RequestText {
     bytes: Vec<u8>,
     id_at: Option<usize>,
+    /// Where each request has something else, in order.
+    holes: Vec<Hole>,
+}
+
+/// A place of the path where each request has something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hole {
+    /// Where its sign, `{1..50}` or `{x1..50}`, stands in the text.
+    begins: usize,
+    ends: usize,
+    least: u32,
+    most: u32,
+    /// So many `x` instead of the number.
+    padding: bool,
+}
+
+/// The longest padding, bytes.
+const LONGEST_PADDING: u32 = 4_096;
+
+impl Hole {
+    /// The holes of a text.
+    fn all(text: &str) -> Vec<Self> {
+        let mut holes = Vec::new();
+        let mut from = 0;
+        while let Some(begins) = text.get(from..).and_then(|rest| rest.find('{')) {
+            let begins = from + begins;
+            let rest = text.get(begins + 1..).unwrap_or_default();
+            let Some(length) = rest.find('}') else { break };
+            from = begins + length + 2;
+            let sign = rest.get(..length).unwrap_or_default();
+            let range = sign.strip_prefix('x').unwrap_or(sign);
+            let Some((least, most)) = range.split_once("..") else {
+                continue;
+            };
+            let (Ok(least), Ok(most)) = (least.parse::<u32>(), most.parse::<u32>()) else {
+                continue;
+            };
+            if least <= most && most <= LONGEST_PADDING {
+                holes.push(Self {
+                    begins,
+                    ends: from,
+                    least,
+                    most,
+                    padding: sign.starts_with('x'),
+                });
+            }
+        }
+        holes
+    }
+
+    /// Appends what one request has here.
+    fn fill(self, text: &mut Vec<u8>, ids: &mut Ids) {
+        let span = u64::from(self.most - self.least) + 1;
+        let number = u64::from(self.least) + ids.word() % span;
+        if self.padding {
+            text.extend((0..number).map(|_| b'x'));
+        } else {
+            text.extend_from_slice(number.to_string().as_bytes());
+        }
+    }
 }
 
 impl RequestText {
@@ -51,7 +111,14 @@ impl RequestText {
         });
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(body.as_bytes());
-        Self { bytes, id_at }
+        // Nothing before the path can hold the sign of a hole.
+        let line = bytes.split(|byte| *byte == b'\r').next();
+        let holes = Hole::all(str::from_utf8(line.unwrap_or_default()).unwrap_or_default());
+        Self {
+            bytes,
+            id_at,
+            holes,
+        }
     }
 
     /// The bytes to send, before an identifier is stamped in.
@@ -59,9 +126,24 @@ impl RequestText {
         &self.bytes
     }
 
-    /// Writes a fresh identifier into a copy of [`Self::bytes`].
-    pub(super) fn stamp(&self, copy: &mut [u8], ids: &mut Ids) {
-        let Some(at) = self.id_at else { return };
+    /// Makes a copy of [`Self::bytes`], or what it was the last time, the text of the next request:
+    /// with a fresh identifier, and with what stands in the holes of the path.
+    pub(super) fn stamp(&self, copy: &mut Vec<u8>, ids: &mut Ids) {
+        let mut grown = 0;
+        if let Some(last) = self.holes.last() {
+            copy.clear();
+            let mut from = 0;
+            for hole in &self.holes {
+                copy.extend_from_slice(self.bytes.get(from..hole.begins).unwrap_or_default());
+                hole.fill(copy, ids);
+                from = hole.ends;
+            }
+            grown = copy.len().wrapping_sub(last.ends);
+            copy.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
+        }
+        let Some(at) = self.id_at.map(|at| at.wrapping_add(grown)) else {
+            return;
+        };
         if let Some(hole) = copy.get_mut(at..at + ID) {
             hole.copy_from_slice(&ids.next_id());
         }
@@ -159,6 +241,30 @@ mod tests {
             "{}",
             "POST /x HTTP/1.1\r\nhost: 127.0.0.1:81\r\ncontent-length: 2\r\n\r\n{}",
         );
+    }
+
+    #[test]
+    fn holes_of_the_path_are_filled_anew() {
+        let path = "/x?a={3..12}&b={x0..2}&c={d}&e={5..4}";
+        let target = Target::parse(&format!("http://127.0.0.1{path}"), &[]).unwrap();
+        let text = RequestText::render(&target, "POST", &[], "{1..2}", true);
+        let mut copy = text.bytes().to_vec();
+        let mut ids = Ids::new();
+        let mut seen = HashSet::new();
+        for _ in 0..1_000 {
+            text.stamp(&mut copy, &mut ids);
+            let copy = str::from_utf8(&copy).unwrap();
+            let rest = copy.strip_prefix("POST /x?a=").unwrap();
+            let (number, rest) = rest.split_once("&b=").unwrap();
+            let (padding, rest) = rest.split_once("&c={d}&e={5..4} HTTP/1.1\r\n").unwrap();
+            let (_, id) = rest.split_once("x-request-id: ").unwrap();
+            let id = id.strip_suffix("\r\n\r\n{1..2}").unwrap();
+            assert_eq!(id.len(), ID);
+            assert!((3..=12).contains(&number.parse::<u32>().unwrap()));
+            assert!(["", "x", "xx"].contains(&padding));
+            seen.insert((number.to_owned(), padding.len()));
+        }
+        assert_eq!(seen.len(), 30);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) struct Legs {
 }
 
 impl Legs {
-    fn of(server: &Exchange, client: &Exchange) -> Option<Self> {
+    pub(crate) fn of(server: &Exchange, client: &Exchange) -> Option<Self> {
         let request = client.request_first.checked_sub(server.request_first);
         let response = server.response_first.checked_sub(client.response_first);
         Some(Self {
@@ -72,6 +72,8 @@ pub(crate) struct Comparison {
     pub(crate) truth: Vec<Legs>,
     /// Legs by ours.
     pub(crate) ours: Vec<Legs>,
+    /// The log's pairs.
+    pub(crate) pairs: Vec<(Exchange, Exchange)>,
 }
 
 /// Both sidecars on the way from the load pod to capitol-info, whose logs must have exactly the
@@ -125,6 +127,7 @@ pub(crate) fn compare(sidecar: Sidecar, requests: &[&Request], log: &[AccessEntr
         identical: 0,
         truth: Vec::new(),
         ours: Vec::new(),
+        pairs: Vec::new(),
     };
     for entry in log
         .iter()
@@ -150,6 +153,9 @@ pub(crate) fn compare(sidecar: Sidecar, requests: &[&Request], log: &[AccessEntr
             continue;
         };
         found.truth.push(legs);
+        found
+            .pairs
+            .push((Exchange::clone(server), Exchange::clone(client)));
         if paired.get(&key(server)) == Some(&key(client)) {
             found.identical += 1;
         }
