@@ -6,7 +6,7 @@
 //! of the connection. Only the server's socket knows the heads; it tells the client's by the numbers of
 //! their first bytes. After a 101 (section 7.8) the connection is another protocol's, and goes on by turns.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -16,8 +16,9 @@ use crate::decode::{Exchange, Http, RequestHead, Side};
 /// forgotten, and what follows on them counts as a continuation.
 const CAP: usize = 16_384;
 
-/// Client's address and number of the request's first byte: the same at both ends.
-type Key = (SocketAddr, u32);
+/// Client's address and number of the request's first byte: the same at both ends. The client's port may
+/// not be: the kernel changes one that is taken when it redirects a connection to a sidecar.
+type Key = (IpAddr, u32);
 
 /// Sockets in the middle of a request, and those that are upgraded.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl Messages {
     /// before the answer is read.
     pub fn take(&mut self, mut exchange: Exchange) -> Option<Exchange> {
         let cookie = exchange.socket.cookie;
-        let key = (exchange.client(), exchange.request_seq);
+        let key = (exchange.client().ip(), exchange.request_seq);
         match exchange.side {
             Side::Server if self.upgraded.contains(&cookie) => {
                 exchange.http = Http::default();
@@ -174,6 +175,27 @@ mod tests {
         let client = take(Side::Client, 200, (85, 99), Http::default()).unwrap();
         assert_eq!((server.http, server.request_first), (next, 90));
         assert_eq!(client.request_first, 85);
+    }
+
+    #[test]
+    fn the_clients_port_may_differ_at_the_ends() {
+        let mut messages = Messages::default();
+        let redirected = |mut exchange: Exchange| {
+            exchange.socket = Arc::new(Socket {
+                remote: "10.0.0.1:61234".parse().unwrap(),
+                ..*exchange.socket
+            });
+            exchange
+        };
+        let server = |seq, times, http| redirected(exchange(Side::Server, seq, times, http));
+        let client = |seq, times| exchange(Side::Client, seq, times, Http::default());
+        let head = http(RequestHead::Http1, 100);
+        assert!(messages.take(server(100, (20, 30), head)).is_none());
+        assert!(messages.take(client(100, (10, 40))).is_none());
+        let body = http(RequestHead::Continuation, 200);
+        assert!(messages.take(server(150, (60, 70), body)).is_some());
+        let whole = messages.take(client(150, (50, 80))).unwrap();
+        assert_eq!((whole.request_first, whole.request_seq), (10, 100));
     }
 
     #[test]
