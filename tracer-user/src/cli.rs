@@ -3,6 +3,7 @@
 use crate::config::{AgentArgs, Buckets, Interval};
 use crate::metrics::{LabelSet, ResponseCode};
 use crate::recording::Settings;
+use crate::top::{self, Column};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::num::NonZeroUsize;
@@ -32,6 +33,7 @@ Examples:
   hoptrace agent --identity static:names.toml    with names of workloads and services
   hoptrace config --max-series 100 > h.toml      the effective configuration as a file
   hoptrace agent --config h.toml                 and how to use it
+  hoptrace top                                   the same, live in a terminal
   hoptrace record h.rec --for 10s                what the agent would see, as a file
   hoptrace replay h.rec                          and the metrics it would show
   hoptrace completions bash > /etc/bash_completion.d/hoptrace";
@@ -45,6 +47,9 @@ pub enum Command {
     /// Check what this node offers, and what would be lost by what it does not
     #[command(long_about = DOCTOR_ABOUT)]
     Doctor(DoctorCommand),
+    /// Show live what an agent measures: pairs of workloads, and where their time goes
+    #[command(long_about = TOP_ABOUT, after_long_help = TOP_EXAMPLES)]
+    Top(TopCommand),
     /// Record what comes from the kernel, for `hoptrace replay`
     #[command(long_about = RECORD_ABOUT)]
     Record(RecordCommand),
@@ -84,6 +89,21 @@ there, 1 when the agent cannot run, 2 when it runs but something is lost.
 Takes the options of `hoptrace agent`. With --identity kubernetes the API is asked whether it \
 answers and what it lets the agent see.";
 
+const TOP_ABOUT: &str = "\
+Show live what an agent measures: pairs of workloads, and where their time goes.
+
+Everything comes from the agent's /metrics, so it works for any agent that Prometheus can scrape, and \
+needs no rights. Figures are of the time between two looks. `mean`, `p50` and `p99` are of whole requests \
+as the caller saw them, or where it is on another node, the called pod. The bar shows how the hops share \
+the time that is known. NO_COLOR is respected.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  hoptrace top
+  hoptrace top --agent 10.0.0.7:9465 --sort p99 --filter checkout
+  kubectl -n hoptrace port-forward daemonset/hoptrace 9465 & hoptrace top
+  hoptrace top --once --json | jq '.pairs[0].hop_mean_seconds'";
+
 const RECORD_ABOUT: &str = "\
 Record what comes from the kernel, for `hoptrace replay`: until told to stop (SIGINT or SIGTERM), \
 or for the time given.
@@ -115,6 +135,56 @@ pub struct AgentCommand {
     /// Print the effective configuration as TOML and exit
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// Arguments of `hoptrace top`.
+#[derive(Args, Debug)]
+pub struct TopCommand {
+    /// Where the agent answers
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOPTRACE_AGENT",
+        default_value = "http://127.0.0.1:9465"
+    )]
+    pub agent: String,
+    /// A file with the token to show, where /metrics asks for one
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// How long one look is
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub interval: Interval,
+    /// What comes first
+    #[arg(long, value_enum, value_name = "COLUMN", default_value = "rate")]
+    pub sort: Column,
+    /// Only pairs with this in the name of a workload, a namespace or a service
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub filter: String,
+    /// One look as text, and no more
+    #[arg(long)]
+    pub once: bool,
+    /// JSON, one line for each look; times are seconds
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl From<TopCommand> for top::Options {
+    fn from(asked: TopCommand) -> Self {
+        Self {
+            agent: asked.agent,
+            token_file: asked.token_file,
+            interval: asked.interval.get(),
+            sort: asked.sort,
+            filter: asked.filter,
+            once: asked.once,
+            json: asked.json,
+        }
+    }
 }
 
 /// Arguments of `hoptrace record`.

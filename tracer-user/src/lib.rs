@@ -27,6 +27,7 @@ mod underway;
 // What comes out.
 pub mod http;
 pub mod metrics;
+pub mod top;
 
 // Around it.
 pub mod agent;

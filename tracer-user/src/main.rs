@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracer_user::cli::{Cli, Command, RecordCommand, ReplayCommand};
 use tracer_user::config::{AgentArgs, Config, Interval, Resolved};
 use tracer_user::recording::replay::exposition;
-use tracer_user::{agent, doctor, logging, privilege};
+use tracer_user::{agent, doctor, logging, privilege, top};
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -27,6 +27,10 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
     match cli.command {
         Command::Agent(agent) if agent.print_config => print_config(agent.args, matches),
         Command::Agent(agent) => run_agent(agent.args, matches),
+        Command::Top(asked) => {
+            top::run(&asked.into())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Record(record) => run_record(record, matches),
         Command::Replay(asked) => run_replay(&asked),
         Command::Config(args) => print_config(args, matches),

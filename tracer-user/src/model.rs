@@ -248,7 +248,7 @@ pub struct HopTime {
 }
 
 /// Which end told the duration of a whole request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reporter {
     /// The client application's socket.
     Source,

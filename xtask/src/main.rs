@@ -15,7 +15,6 @@ mod dashboards;
 mod demo;
 mod e2e;
 mod ebpf;
-mod exposition;
 mod image;
 mod kernels;
 mod lab;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::cost::{Accounts, Hook};
 use super::mesh::{self, Mesh, SOCKETS};
 use super::yardstick::{HookCosts, Kind, NaiveCost, Yardstick};
-use crate::exposition::Exposition;
 use crate::usage::{self, ProcessUsage};
+use hoptrace_exposition::Exposition;
 
 /// Longer than the agent holds an exchange back for its neighbours.
 const HOLD: Duration = Duration::from_millis(400);

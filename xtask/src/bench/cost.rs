@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::yardstick::HookCosts;
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// What the kernel has accounted to one program.
 #[derive(Clone, Copy, Debug, Default)]

@@ -13,7 +13,7 @@ use hoptrace_lab::wait;
 use super::Figures;
 use super::bed::{AGENT, Bed, DEMO};
 use super::witness::{self, CALLER};
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// Each is a workload of its own.
 const CALLERS: u64 = 24;

@@ -89,7 +89,7 @@ pub(super) fn start(bed: &Bed, options: &Options, figures: &mut Figures) -> Resu
         let last = agent.metrics()?;
         let counted = last.sum_where(WHOLE, &[]) - first.sum_where(WHOLE, &[]);
         let seconds = started.as_secs_f64();
-        let born = |metrics: &crate::exposition::Exposition| {
+        let born = |metrics: &hoptrace_exposition::Exposition| {
             metrics.sum_where("process_start_time_seconds", &[])
         };
         ensure!(

@@ -14,9 +14,9 @@ use hoptrace_lab::{ProcessId, host, http, netns, wait};
 use super::history::{History, Pod};
 use super::progress::Progress;
 use super::prometheus::Prometheus;
-use crate::exposition::Exposition;
 use crate::image::{self, Name};
 use crate::{cluster, paths};
+use hoptrace_exposition::Exposition;
 
 /// Where the demo is.
 pub(super) const DEMO: &str = "capitol";

@@ -11,7 +11,7 @@ use super::bed::{AGENT, Bed, DEMO, READY_LIMIT};
 use super::load::Outcome;
 use super::witness::{self, Seen};
 use super::{Figures, Options};
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// Before and after, so that there is load around what happens.
 const MARGIN: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use hoptrace_lab::{AccessDirection, AccessEntry};
 use super::Figures;
 use super::bed::{Bed, DEMO};
 use super::witness;
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// What the first check promises.
 const FIRST_HOP_LIMIT: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use hoptrace_lab::{host, http, netns};
 use serde_json::{Value, json};
 
 use super::bed::{Agent, Bed, DEMO, RELEASE};
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// A pod of another node, as far as the API can tell.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 5);

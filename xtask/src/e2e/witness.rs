@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 
 use super::bed::{AGENT, Agent, Bed, DEMO, RELEASE};
-use crate::exposition::{Exposition, Series};
+use hoptrace_exposition::{Exposition, Series};
 
 const STEP: Duration = Duration::from_millis(250);
 /// An exposition is there in milliseconds.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::console::Console;
 use super::image::{DIRECT, RELAYED, Traffic};
 use super::release::Series;
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// What `hoptrace doctor` may find missing, and how the agent's warning about it begins. Each has a
 /// line in docs/kernels.md.

@@ -1,4 +1,4 @@
-//! What the agent says about itself: its exposition as series with their labels.
+//! What an agent exposes to Prometheus, read again: series with their labels.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,25 @@ use anyhow::{Context, Result};
 
 /// One series: its name, its labels, and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Series {
-    pub(crate) name: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) value: f64,
+pub struct Series {
+    /// With the ending of a histogram's parts: `_bucket`, `_count`, `_sum`.
+    pub name: String,
+    /// Values by name.
+    pub labels: BTreeMap<String, String>,
+    /// As it was at the moment of the scrape.
+    pub value: f64,
 }
 
 impl Series {
     /// A label; empty where it has none of this name.
-    pub(crate) fn label(&self, name: &str) -> &str {
+    #[must_use]
+    pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 
     /// Whether it may only grow.
-    pub(crate) fn is_counter(&self) -> bool {
+    #[must_use]
+    pub fn is_counter(&self) -> bool {
         ["_total", "_count", "_sum", "_bucket"]
             .iter()
             .any(|end| self.name.ends_with(end))
@@ -28,15 +33,17 @@ impl Series {
 
 /// Prometheus' text format: everything an agent tells at one moment.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exposition(Vec<Series>);
+pub struct Exposition(Vec<Series>);
 
 impl Exposition {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// Reads the text format; lines that are no series are left out.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(series).collect())
     }
 
     /// Every series.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Series> {
+    pub fn iter(&self) -> impl Iterator<Item = &Series> {
         self.0.iter()
     }
 
@@ -44,7 +51,7 @@ impl Exposition {
     ///
     /// # Errors
     /// There is none of this name: the agent is older or newer than this program.
-    pub(crate) fn sum(&self, name: &str) -> Result<f64> {
+    pub fn sum(&self, name: &str) -> Result<f64> {
         let mut found = self.named(name).map(|series| series.value).peekable();
         found
             .peek()
@@ -53,7 +60,8 @@ impl Exposition {
     }
 
     /// Sum over the series of a metric that have all of these labels; none is 0.
-    pub(crate) fn sum_where(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    #[must_use]
+    pub fn sum_where(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |series: &&Series| {
             let mut labels = labels.iter();
             labels.all(|(label, value)| series.label(label) == *value)
@@ -63,7 +71,7 @@ impl Exposition {
     }
 
     /// The series of a metric as pairs of one label's value and the number.
-    pub(crate) fn by_label<'a>(
+    pub fn by_label<'a>(
         &'a self,
         name: &'a str,
         label: &'a str,
@@ -103,6 +111,7 @@ fn series(line: &str) -> Option<Series> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic fails the test")]
 mod tests {
     use super::*;
 

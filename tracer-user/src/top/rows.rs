@@ -1,0 +1,253 @@
+//! The figures of the time between two looks.
+
+use super::totals::{Histogram, Pair, PairTotals, Step, Totals};
+use crate::model::{Hop, Leg, Part, Reporter};
+use clap::ValueEnum;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One pair of workloads.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Who calls whom.
+    pub pair: Pair,
+    /// Requests a second.
+    pub rate: f64,
+    /// Whole requests: as the caller saw them, or where it is not on this node, the called pod.
+    pub whole: Histogram,
+    /// Mean self time of each hop that was seen, seconds a request.
+    pub hops: BTreeMap<Hop, f64>,
+    /// What the hops are made of.
+    pub steps: BTreeMap<Step, Histogram>,
+}
+
+impl Row {
+    fn of(pair: &Pair, before: Option<&PairTotals>, now: &PairTotals, time: Duration) -> Self {
+        let of = |reporter| {
+            let now = now.requests.get(&reporter)?;
+            let before = before.and_then(|before| before.requests.get(&reporter));
+            let whole = now.since(before);
+            (whole.count > 0.0).then_some(whole)
+        };
+        let whole = of(Reporter::Source)
+            .or_else(|| of(Reporter::Destination))
+            .unwrap_or_default();
+        let steps: BTreeMap<_, _> = now
+            .steps
+            .iter()
+            .map(|(step, now)| {
+                let before = before.and_then(|before| before.steps.get(step));
+                (*step, now.since(before))
+            })
+            .filter(|(_, histogram)| histogram.count > 0.0)
+            .collect();
+        let hops = Hop::ALL
+            .into_iter()
+            .filter_map(|hop| Some((hop, self_time(hop, &steps, whole.count)?)))
+            .collect();
+        Self {
+            pair: pair.clone(),
+            rate: whole.count / time.as_secs_f64().max(f64::MIN_POSITIVE),
+            whole,
+            hops,
+            steps,
+        }
+    }
+
+    /// Self times of all hops together, seconds a request.
+    #[must_use]
+    pub fn told(&self) -> f64 {
+        self.hops.values().sum()
+    }
+
+    /// What the sidecars take, seconds a request.
+    #[must_use]
+    pub fn sidecars(&self) -> f64 {
+        let of = |hop| self.hops.get(&hop).copied().unwrap_or_default();
+        of(Hop::SidecarInbound) + of(Hop::SidecarOutbound)
+    }
+
+    /// Share of a hop in what is told of all, 0 to 1.
+    #[must_use]
+    pub fn share(&self, hop: Hop) -> f64 {
+        let told = self.told();
+        let own = self.hops.get(&hop).copied().unwrap_or_default();
+        if told > 0.0 { own / told } else { 0.0 }
+    }
+}
+
+/// Mean self time of a hop for one request that went through it. A request has one observation for each
+/// leg, of its work or of the whole where its parts are not known; `loopback` has one for each of its
+/// connections, so that there the requests count.
+fn self_time(hop: Hop, steps: &BTreeMap<Step, Histogram>, requests: f64) -> Option<f64> {
+    let of_hop = || steps.iter().filter(move |((of, _, _), _)| *of == hop);
+    let sum: f64 = of_hop().map(|(_, histogram)| histogram.sum).sum();
+    let through = |leg: Leg| -> f64 {
+        of_hop()
+            .filter(|((_, of, part), _)| *of == leg && *part != Part::Queue)
+            .map(|(_, histogram)| histogram.count)
+            .sum()
+    };
+    let passed = if hop == Hop::Loopback {
+        requests
+    } else {
+        Leg::ALL.into_iter().map(through).fold(0.0, f64::max)
+    };
+    (passed > 0.0).then(|| sum / passed)
+}
+
+/// A row for each pair that had requests between two looks.
+#[must_use]
+pub fn rows(before: &Totals, now: &Totals, time: Duration) -> Vec<Row> {
+    let row = |(pair, now)| Row::of(pair, before.0.get(pair), now, time);
+    let rows = now.0.iter().map(row);
+    rows.filter(|row| row.whole.count > 0.0).collect()
+}
+
+/// What rows can be sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Column {
+    /// Name of the caller.
+    Source,
+    /// Name of the called.
+    Destination,
+    /// Requests a second.
+    Rate,
+    /// Mean of whole requests.
+    Mean,
+    /// Their median.
+    P50,
+    /// What 99 of 100 stay below.
+    P99,
+    /// What both sidecars take.
+    Sidecars,
+}
+
+impl Column {
+    /// The greatest first; names by alphabet.
+    pub fn sort(self, rows: &mut [Row]) {
+        let number = |row: &Row| match self {
+            Self::Rate => row.rate,
+            Self::Mean => row.whole.mean().unwrap_or_default(),
+            Self::P50 => row.whole.quantile(0.5).unwrap_or_default(),
+            Self::P99 => row.whole.quantile(0.99).unwrap_or_default(),
+            Self::Sidecars => row.sidecars(),
+            Self::Source | Self::Destination => 0.0,
+        };
+        rows.sort_by(|one, other| {
+            let by_name = match self {
+                Self::Destination => one.pair.destination.cmp(&other.pair.destination),
+                _ => Ordering::Equal,
+            };
+            number(other)
+                .total_cmp(&number(one))
+                .then(by_name)
+                .then_with(|| one.pair.cmp(&other.pair))
+        });
+    }
+
+    /// The one to the right, and after the last the first.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let all = Self::value_variants();
+        let at = all.iter().position(|column| *column == self).unwrap_or(0);
+        all.get(at + 1).or(all.first()).copied().unwrap_or(self)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// `requests` with 1 ms in the app, half of it queue, 2 ms in each sidecar and 0.25 ms in each of the
+    /// loopback's four ways; 8 ms as the caller saw it.
+    pub(crate) fn totals(requests: f64) -> PairTotals {
+        let many = |count: f64, each: f64| Histogram {
+            count,
+            sum: count * each,
+            buckets: [("0.005", 0.0), ("0.01", count), ("+Inf", count)]
+                .map(|(bound, value)| (bound.to_owned(), value))
+                .into(),
+        };
+        let mut totals = PairTotals::default();
+        totals
+            .requests
+            .insert(Reporter::Source, many(requests, 0.008));
+        let steps = &mut totals.steps;
+        for part in [Part::Queue, Part::Processing] {
+            steps.insert((Hop::App, Leg::Both, part), many(requests, 0.0005));
+        }
+        for hop in [Hop::SidecarInbound, Hop::SidecarOutbound] {
+            for leg in [Leg::Request, Leg::Response] {
+                steps.insert((hop, leg, Part::Queue), many(requests, 0.0002));
+                steps.insert((hop, leg, Part::Processing), many(requests, 0.0008));
+            }
+        }
+        for leg in [Leg::Request, Leg::Response] {
+            let step = (Hop::Loopback, leg, Part::Whole);
+            steps.insert(step, many(2.0 * requests, 0.000_25));
+        }
+        totals
+    }
+
+    pub(crate) fn two_looks() -> Vec<Row> {
+        let pair = |name: &str| Pair {
+            source: "client.shop".into(),
+            destination: format!("{name}.shop"),
+            service: name.into(),
+        };
+        let before = Totals([(pair("orders"), totals(100.0)), (pair("idle"), totals(5.0))].into());
+        let now = Totals(
+            [
+                (pair("orders"), totals(300.0)),
+                (pair("idle"), totals(5.0)),
+                (pair("stock"), totals(20.0)),
+            ]
+            .into(),
+        );
+        rows(&before, &now, Duration::from_secs(2))
+    }
+
+    #[test]
+    fn rows_are_of_what_came_between_two_looks() {
+        let rows = two_looks();
+        let rates: Vec<_> = rows
+            .iter()
+            .map(|row| (row.pair.service.as_str(), row.rate))
+            .collect();
+        assert_eq!(rates, [("orders", 100.0), ("stock", 10.0)]);
+        let orders = rows.first().unwrap();
+        let close =
+            |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
+        close(orders.whole.mean().unwrap(), 0.008);
+        for (hop, wanted) in [
+            (Hop::App, 0.001),
+            (Hop::SidecarInbound, 0.002),
+            (Hop::SidecarOutbound, 0.002),
+            (Hop::Loopback, 0.001),
+        ] {
+            close(orders.hops[&hop], wanted);
+        }
+        assert!(!orders.hops.contains_key(&Hop::Network));
+        close(orders.share(Hop::SidecarInbound), 2.0 / 6.0);
+        close(orders.sidecars(), 0.004);
+    }
+
+    #[test]
+    fn rows_are_sorted_by_each_column() {
+        let mut rows = two_looks();
+        let mut first = |column: Column| {
+            column.sort(&mut rows);
+            rows.first().unwrap().pair.service.clone()
+        };
+        assert_eq!(first(Column::Rate), "orders");
+        assert_eq!(first(Column::Destination), "orders");
+        let mut column = Column::Source;
+        for _ in Column::value_variants() {
+            first(column);
+            column = column.next();
+        }
+        assert_eq!(column, Column::Source);
+    }
+}
