@@ -78,14 +78,14 @@ impl Row {
 }
 
 /// Mean self time of a hop for one request that went through it. A request has one observation for each
-/// leg, of its work or of the whole where its parts are not known; `loopback` has one for each of its
-/// connections, so that there the requests count.
+/// leg: of its work, of the whole where its parts are not known, or of the wire. `loopback` has one for
+/// each of its connections, so that there the requests count.
 fn self_time(hop: Hop, steps: &BTreeMap<Step, Histogram>, requests: f64) -> Option<f64> {
     let of_hop = || steps.iter().filter(move |((of, _, _), _)| *of == hop);
     let sum: f64 = of_hop().map(|(_, histogram)| histogram.sum).sum();
     let through = |leg: Leg| -> f64 {
         of_hop()
-            .filter(|((_, of, part), _)| *of == leg && *part != Part::Queue)
+            .filter(|((_, of, part), _)| *of == leg && is_once(*part))
             .map(|(_, histogram)| histogram.count)
             .sum()
     };
@@ -95,6 +95,11 @@ fn self_time(hop: Hop, steps: &BTreeMap<Step, Histogram>, requests: f64) -> Opti
         Leg::ALL.into_iter().map(through).fold(0.0, f64::max)
     };
     (passed > 0.0).then(|| sum / passed)
+}
+
+/// Whether a leg of each request has one of these parts, and no second of them.
+fn is_once(part: Part) -> bool {
+    matches!(part, Part::Processing | Part::Whole | Part::Wire)
 }
 
 /// A row for each pair that had requests between two looks.
@@ -178,6 +183,9 @@ pub(super) mod tests {
         for part in [Part::Queue, Part::Processing] {
             steps.insert((Hop::App, Leg::Both, part), many(requests, 0.0005));
         }
+        // Every second request opened a connection, in no time.
+        let step = (Hop::SidecarInbound, Leg::Request, Part::Connect);
+        steps.insert(step, many(requests / 2.0, 0.0));
         for hop in [Hop::SidecarInbound, Hop::SidecarOutbound] {
             for leg in [Leg::Request, Leg::Response] {
                 steps.insert((hop, leg, Part::Queue), many(requests, 0.0002));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::kinds::{Kind, Range};
-use crate::exposition::Exposition;
+use hoptrace_exposition::Exposition;
 
 /// Exchanges of a TLS connection that are no request: each of its ends has one.
 const HANDSHAKE: u64 = 2;

@@ -16,8 +16,8 @@ use hoptrace_lab::{
 };
 
 use crate::bench::mesh;
-use crate::exposition::Exposition;
 use crate::paths;
+use hoptrace_exposition::Exposition;
 
 mod clients;
 mod judge;
