@@ -5,8 +5,8 @@ use crate::calls::Calls;
 use crate::decode::{Exchange, Payload};
 use crate::join::Chain;
 use crate::model::{
-    Dropped, Hop, HopTime, Identity, Ktime, Leg, Negative, Part, Protocol, Reporter, RequestLabels,
-    RequestTimes, Workload,
+    CallMethod, Dropped, Hop, HopTime, Identity, Ktime, Leg, Negative, Part, Protocol, Reporter,
+    RequestLabels, RequestTimes, Workload,
 };
 
 /// Attributes chains. Remembers the calls that apps made, because a caller's own request ends
@@ -78,7 +78,8 @@ impl Attribute {
         }
         if let Some(server) = chain.app_server {
             let nested = self.calls.take_nested(server);
-            app(server, nested, &mut times);
+            times.calls = nested.found;
+            app(server, nested.covered, &mut times);
         }
         let totals = totals(chain, &mut times);
         RequestTimes {
@@ -92,6 +93,7 @@ impl Attribute {
                 .filter(|wire| wire.srtt_us > 0 && !wire.socket.remote.ip().is_loopback())
                 .map(|wire| u64::from(wire.srtt_us) * 1000),
             dropped: times.dropped,
+            calls: times.calls,
         }
     }
 }
@@ -101,6 +103,7 @@ impl Attribute {
 struct Times {
     hops: Vec<HopTime>,
     dropped: Vec<Dropped>,
+    calls: [u64; CallMethod::ALL.len()],
 }
 
 impl Times {

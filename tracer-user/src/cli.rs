@@ -109,8 +109,8 @@ Record what comes from the kernel, for `hoptrace replay`: until told to stop (SI
 or for the time given.
 
 In the file are times, addresses, numbers of processes and threads, the names of workloads, and what \
-plaintext heads told: kind, status, whether it is a probe, and a salted hash of x-request-id. No byte \
-of a head or a body is, unless --record-heads asks for heads.
+plaintext heads told: kind, status, whether it is a probe, and salted hashes of x-request-id and of the \
+trace in traceparent. No byte of a head or a body is, unless --record-heads asks for heads.
 
 Takes the options of `hoptrace agent`, serves nothing, and runs beside an agent.";
 

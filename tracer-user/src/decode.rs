@@ -93,6 +93,8 @@ pub struct Http {
     pub status: u16,
     /// Hash of `x-request-id`, 0 when absent or beyond the prefix.
     pub request_id: u64,
+    /// Hash of the trace in `traceparent`, 0 likewise.
+    pub trace_id: u64,
     /// The request is a health probe or a metrics scrape.
     pub probe: bool,
 }

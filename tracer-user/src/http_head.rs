@@ -1,4 +1,4 @@
-//! HTTP/1 heads out of truncated prefixes: method line, `x-request-id`, status code.
+//! HTTP/1 heads out of truncated prefixes: method line, `x-request-id`, `traceparent`, status code.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -48,6 +48,7 @@ pub fn parse(request: &[u8], response: &[u8]) -> Http {
     }
     // A cut prefix leaves the header array unfilled, so the values are looked up in the bytes.
     http.request_id = header(request, b"x-request-id").map_or(0, hash);
+    http.trace_id = header(request, b"traceparent").map_or(0, trace);
     http.probe = header(request, b"user-agent").is_some_and(is_prober);
     http
 }
@@ -83,6 +84,14 @@ fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
+/// The hash of the trace that `traceparent` names (W3C Trace Context, section 3.2: version, trace, parent and
+/// flags, parted by hyphens), 0 when it names none. The parent is another for each call.
+fn trace(value: &[u8]) -> u64 {
+    let trace = value.split(|byte| *byte == b'-').nth(1).unwrap_or_default();
+    let named = trace.len() == 32 && trace.iter().any(|byte| *byte != b'0');
+    if named { hash(trace) } else { 0 }
+}
+
 fn is_prober(agent: &[u8]) -> bool {
     agent.starts_with(b"kube-probe/") || agent.starts_with(b"Prometheus/")
 }
@@ -91,4 +100,34 @@ fn hash(value: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace_of(value: &str) -> u64 {
+        let head = format!("GET / HTTP/1.1\r\nTraceparent: {value}\r\n\r\n");
+        parse(head.as_bytes(), b"").trace_id
+    }
+
+    #[test]
+    fn a_trace_is_known_whoever_is_the_parent() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let one = trace_of(&format!("00-{trace}-00f067aa0ba902b7-01"));
+        assert_ne!(one, 0);
+        assert_eq!(one, trace_of(&format!("00-{trace}-1111111111111111-00")));
+        assert_ne!(
+            one,
+            trace_of("00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        );
+        for none in [
+            "",
+            "00",
+            "00-4bf92f-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(trace_of(none), 0, "{none}");
+        }
+    }
 }

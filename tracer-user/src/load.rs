@@ -264,7 +264,7 @@ impl Hooks {
             (ThreadKey::Pid | ThreadKey::Task, _) => None,
             (ThreadKey::ReaderOnly, true) => Some(
                 "no thread in cgroup_skb (refused, or CAP_PERFMON is missing before Linux 6.10): an \
-                 app's own calls are matched by x-request-id only",
+                 app's own calls are matched by identifiers and nesting only",
             ),
             (ThreadKey::ReaderOnly, false) => Some(
                 "neither a read hook nor a thread in cgroup_skb: the workers of a sidecar are not \

@@ -147,8 +147,7 @@ mod tests {
         Http {
             request,
             status,
-            request_id: 0,
-            probe: false,
+            ..Http::default()
         }
     }
 

@@ -15,7 +15,7 @@ use crate::books::Books;
 use crate::boundary::Verdict;
 use crate::identity::kubernetes::status::{FeedReport, Reason};
 use crate::load::boundary::Interfaces;
-use crate::model::{Dropped, Fate, Gone, Method, RequestTimes};
+use crate::model::{CallMethod, Dropped, Fate, Gone, Method, RequestTimes};
 use names::Family;
 use prometheus::core::Collector;
 use prometheus::{
@@ -62,6 +62,7 @@ pub struct Metrics {
     splits: IntCounterVec,
     interfaces: IntGaugeVec,
     interface_errors: IntCounterVec,
+    calls: IntCounterVec,
     bpf_run_seconds: CounterVec,
     bpf_runs: IntCounterVec,
     identity_synced: IntGaugeVec,
@@ -110,6 +111,7 @@ impl Metrics {
             splits: int_counters(&registry, names::NETWORK_SPLITS)?,
             interfaces: int_gauges(&registry, names::POD_INTERFACES)?,
             interface_errors: int_counters(&registry, names::POD_INTERFACE_ERRORS)?,
+            calls: int_counters(&registry, names::APP_CALLS)?,
             bpf_run_seconds: {
                 let family = names::BPF_RUN_SECONDS;
                 register(&registry, CounterVec::new(options(family), family.labels)?)?
@@ -136,6 +138,9 @@ impl Metrics {
         for dropped in Dropped::ALL {
             self.count_dropped(dropped, 0);
         }
+        for method in CallMethod::ALL {
+            self.count_calls(method, 0);
+        }
         for reason in Loss::ALL
             .into_iter()
             .map(Loss::reason)
@@ -155,6 +160,17 @@ impl Metrics {
         }
         for dropped in &times.dropped {
             self.count_dropped(*dropped, 1);
+        }
+        for (method, count) in CallMethod::ALL.into_iter().zip(times.calls) {
+            if count > 0 {
+                self.count_calls(method, count);
+            }
+        }
+    }
+
+    fn count_calls(&self, method: CallMethod, n: u64) {
+        if let Ok(counter) = self.calls.get_metric_with_label_values(&[method.as_str()]) {
+            counter.inc_by(n);
         }
     }
 

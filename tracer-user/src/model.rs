@@ -280,6 +280,47 @@ pub struct RequestTimes {
     pub tcp_rtt_ns: Option<u64>,
     /// What is missing above because it would have been negative.
     pub dropped: Vec<Dropped>,
+    /// Calls that the app made meanwhile, by how they were found to be for this request; under
+    /// [`CallMethod::None`] those of whichever app that found no request and were given up since.
+    pub calls: [u64; CallMethod::ALL.len()],
+}
+
+/// How a call of an app was found to be for a request that it served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallMethod {
+    /// Both have the same `x-request-id`.
+    RequestId,
+    /// Both are of the trace that `traceparent` names.
+    Traceparent,
+    /// Its thread had read the request last, or the answer to another call for it.
+    Thread,
+    /// No other request was served all the time while it was under way.
+    Nesting,
+    /// It was not: its time is the app's.
+    None,
+}
+
+impl CallMethod {
+    /// Every method.
+    pub const ALL: [Self; 5] = [
+        Self::RequestId,
+        Self::Traceparent,
+        Self::Thread,
+        Self::Nesting,
+        Self::None,
+    ];
+
+    /// Value of the `method` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestId => "request_id",
+            Self::Traceparent => "traceparent",
+            Self::Thread => "thread",
+            Self::Nesting => "nesting",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A time that would have been negative, and is left out.

@@ -72,6 +72,7 @@ fn every_part_is_read() {
     assert_eq!(exchange.http.request, RequestHead::Http1);
     assert_eq!(exchange.http.status, 404);
     assert_ne!(exchange.http.request_id, 0);
+    assert_eq!(exchange.http.trace_id, 0);
 }
 
 #[test]

@@ -23,16 +23,17 @@ use tracer_user::load::boundary::Interfaces;
 use tracer_user::metrics::names::{self, CommonLabel, Family};
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
-    Fate, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels, RequestTimes,
-    Workload,
+    CallMethod, Fate, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels,
+    RequestTimes, Workload,
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 19] = [
+const FAMILIES: [Family; 20] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
     names::EXCHANGES,
+    names::APP_CALLS,
     names::RECORDS,
     names::PENDING,
     names::RECORDS_LOST,
@@ -77,6 +78,7 @@ fn exposition() -> String {
         totals: vec![(Reporter::Source, 1)],
         tcp_rtt_ns: Some(1),
         dropped: Vec::new(),
+        calls: [0; CallMethod::ALL.len()],
     });
     metrics.set_splits(Some([0; Verdict::ALL.len()]));
     metrics.set_interfaces(Interfaces::default());

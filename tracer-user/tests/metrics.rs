@@ -9,8 +9,8 @@ use tracer_user::load::boundary::Interfaces;
 use tracer_user::metrics::names::CommonLabel;
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
-    Canonical, Dropped, Fate, Gone, Hop, HopTime, Leg, Method, Negative, Part, Protocol, Reporter,
-    RequestLabels, RequestTimes, Workload,
+    CallMethod, Canonical, Dropped, Fate, Gone, Hop, HopTime, Leg, Method, Negative, Part,
+    Protocol, Reporter, RequestLabels, RequestTimes, Workload,
 };
 
 fn config() -> MetricsConfig {
@@ -68,6 +68,7 @@ fn request(source: &str, code: u16) -> RequestTimes {
         ],
         tcp_rtt_ns: Some(85_000),
         dropped: Vec::new(),
+        calls: [0; CallMethod::ALL.len()],
     }
 }
 

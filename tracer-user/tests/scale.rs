@@ -22,7 +22,8 @@ use tracer_user::http::Coding;
 use tracer_user::join::{Chain, JoinConfig};
 use tracer_user::metrics::{Metrics, MetricsConfig, Shown};
 use tracer_user::model::{
-    Fate, Identity, Ktime, Method, Protocol, Reporter, RequestLabels, RequestTimes, Workload,
+    CallMethod, Fate, Identity, Ktime, Method, Protocol, Reporter, RequestLabels, RequestTimes,
+    Workload,
 };
 use tracer_user::pipeline::{Output, Pipeline};
 use zerocopy::{FromZeros, IntoBytes};
@@ -260,6 +261,7 @@ fn longest_wait(metrics: &mut Metrics, shown: &Shown) -> Duration {
                 totals: vec![(Reporter::Source, 1_000_000)],
                 tcp_rtt_ns: Some(1_000),
                 dropped: Vec::new(),
+                calls: [0; CallMethod::ALL.len()],
             };
             let started = Instant::now();
             metrics.observe(&times);

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::order::Order;
-use super::{Done, Log, Next, Shared, Spans, union};
+use super::{Called, Done, Log, Next, Shared};
 use crate::wire::{Body, Input, MESSAGE, now};
 
 /// A connection to the next service that waits for its next call.
 struct Line {
+    port: u16,
     stream: TcpStream,
     input: Input,
 }
@@ -51,7 +52,7 @@ impl App {
             if !order.wait.is_zero() {
                 thread::sleep(order.wait);
             }
-            let spans = if order.parallel {
+            let calls = if order.parallel {
                 self.at_once(&order)?
             } else {
                 (0..order.calls)
@@ -62,7 +63,7 @@ impl App {
                 id: order.id,
                 read: head.came,
                 wrote: now(),
-                waited: union(spans),
+                calls,
             };
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
             self.log.note(&done)?;
@@ -71,7 +72,7 @@ impl App {
     }
 
     /// The calls of one request, each by a thread of its own.
-    fn at_once(&self, order: &Order) -> io::Result<Spans> {
+    fn at_once(&self, order: &Order) -> io::Result<Vec<Called>> {
         thread::scope(|scope| {
             let calls: Vec<_> = (0..order.calls)
                 .map(|_| {
@@ -96,7 +97,7 @@ impl App {
         })
     }
 
-    fn call(&self, order: &Order, line: &mut Option<Line>) -> io::Result<(u64, u64)> {
+    fn call(&self, order: &Order, line: &mut Option<Line>) -> io::Result<Called> {
         let (Next::Http(address) | Next::Tcp(address)) = self.next;
         let line = match line {
             Some(line) => line,
@@ -112,14 +113,22 @@ impl App {
                     return Err(io::Error::other("a call was not answered with 200"));
                 }
                 line.input.drain(head.body(Body::Length(0))?)?;
-                Ok((sent, head.came))
+                Ok(Called {
+                    port: line.port,
+                    sent,
+                    came: head.came,
+                })
             }
             Next::Tcp(_) => {
                 let query = format!("{:<MESSAGE$}", order.query.as_micros());
                 let sent = now();
                 line.stream.write_all(query.as_bytes())?;
                 let came = line.input.exactly(MESSAGE)?;
-                Ok((sent, came.ok_or(io::ErrorKind::UnexpectedEof)?))
+                Ok(Called {
+                    port: line.port,
+                    sent,
+                    came: came.ok_or(io::ErrorKind::UnexpectedEof)?,
+                })
             }
         }
     }
@@ -130,6 +139,11 @@ impl Line {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         let input = Input::new(stream.try_clone()?);
-        Ok(Self { stream, input })
+        let port = stream.local_addr()?.port();
+        Ok(Self {
+            port,
+            stream,
+            input,
+        })
     }
 }

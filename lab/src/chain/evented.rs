@@ -17,10 +17,11 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 use super::order::Order;
-use super::{Done, Log, Next, Shared, Spans, union};
+use super::{Called, Done, Log, Next, Shared};
 use crate::wire::now;
 
-type Line = SendRequest<Empty<Bytes>>;
+/// A connection to the next service, and the port from which it is made.
+type Line = (u16, SendRequest<Empty<Bytes>>);
 
 struct App {
     name: String,
@@ -77,12 +78,12 @@ async fn answer(
     }
     let mut response = Response::new(Full::new(Bytes::from_static(b"ok")));
     match calls(&app, &order).await {
-        Ok(spans) => {
+        Ok(calls) => {
             let done = Done {
                 id: order.id,
                 read,
                 wrote: now(),
-                waited: union(spans),
+                calls,
             };
             if let Err(error) = app.log.note(&done) {
                 eprintln!("hoptrace-chain: {error}");
@@ -96,8 +97,8 @@ async fn answer(
     Ok(response)
 }
 
-async fn calls(app: &Arc<App>, order: &Order) -> io::Result<Spans> {
-    let mut spans = Vec::new();
+async fn calls(app: &Arc<App>, order: &Order) -> io::Result<Vec<Called>> {
+    let mut made = Vec::new();
     if order.parallel {
         let mut under_way = JoinSet::new();
         for _ in 0..order.calls {
@@ -105,32 +106,33 @@ async fn calls(app: &Arc<App>, order: &Order) -> io::Result<Spans> {
             under_way.spawn(async move { call(&app, &order).await });
         }
         while let Some(span) = under_way.join_next().await {
-            spans.push(span.map_err(io::Error::other)??);
+            made.push(span.map_err(io::Error::other)??);
         }
     } else {
         for _ in 0..order.calls {
-            spans.push(call(app, order).await?);
+            made.push(call(app, order).await?);
         }
     }
-    Ok(spans)
+    Ok(made)
 }
 
-async fn call(app: &App, order: &Order) -> io::Result<(u64, u64)> {
+async fn call(app: &App, order: &Order) -> io::Result<Called> {
     let Next::Http(host) = app.next else {
         return Err(io::Error::other("such a service calls by HTTP only"));
     };
     let idle = || app.idle.lock().unwrap_or_else(PoisonError::into_inner);
     let waiting = idle().pop();
-    let mut line = match waiting {
+    let (port, mut line) = match waiting {
         Some(line) => line,
         None => {
             let stream = TcpStream::connect(host).await?;
             stream.set_nodelay(true)?;
+            let port = stream.local_addr()?.port();
             let (line, connection) = handshake(TokioIo::new(stream))
                 .await
                 .map_err(io::Error::other)?;
             tokio::spawn(connection);
-            line
+            (port, line)
         }
     };
     let mut request = Request::builder().uri("/").header("host", host.to_string());
@@ -152,6 +154,6 @@ async fn call(app: &App, order: &Order) -> io::Result<(u64, u64)> {
         .collect()
         .await
         .map_err(io::Error::other)?;
-    idle().push(line);
-    Ok((sent, came))
+    idle().push((port, line));
+    Ok(Called { port, sent, came })
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::wire::{Input, MESSAGE};
 
-pub use crate::wire::Done;
+pub use crate::wire::{Called, Done};
 
 /// Whom a service calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,20 +54,6 @@ pub struct Service {
     pub next: Next,
     /// One line of JSON for each request: [`Done`].
     pub log: File,
-}
-
-/// Beginnings and ends of calls.
-type Spans = Vec<(u64, u64)>;
-
-/// How long at least one of them was under way.
-fn union(mut spans: Spans) -> u64 {
-    spans.sort_unstable();
-    let (mut covered, mut end) = (0, 0);
-    for (from, to) in spans {
-        covered += to.saturating_sub(from.max(end));
-        end = end.max(to);
-    }
-    covered
 }
 
 struct Log(Mutex<File>);
@@ -122,21 +108,3 @@ pub fn database(listen: SocketAddr) -> io::Result<()> {
 }
 
 type Shared = Arc<Log>;
-
-#[cfg(test)]
-mod tests {
-    use super::union;
-
-    #[test]
-    fn what_overlaps_counts_once() {
-        for (spans, expected) in [
-            (vec![], 0),
-            (vec![(1, 3)], 2),
-            (vec![(4, 6), (1, 3)], 4),
-            (vec![(1, 9), (2, 3), (5, 11)], 10),
-            (vec![(1, 3), (1, 3)], 2),
-        ] {
-            assert_eq!(union(spans), expected);
-        }
-    }
-}

@@ -1,6 +1,7 @@
 //! The text of a request, rendered once, and what changes in it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
 
 use super::target::Target;
 
@@ -9,11 +10,18 @@ const ID_HEADER: &[u8] = b"x-request-id: ";
 /// Length of a UUID in text.
 const ID: usize = 36;
 
+/// A trace that is none (W3C Trace Context, section 3.2.2.3): each request gets one of its own in its place.
+const NO_TRACE: &[u8] = b"traceparent: 00-00000000000000000000000000000000-";
+
+/// Where the trace is in that.
+const TRACE: Range<usize> = 16..48;
+
 /// A request as it goes over the wire, with a hole for its identifier.
 #[derive(Clone, Debug)]
 pub(super) struct RequestText {
     bytes: Vec<u8>,
     id_at: Option<usize>,
+    trace_at: Option<usize>,
     /// Where each request has something else, in order.
     holes: Vec<Hole>,
 }
@@ -114,9 +122,12 @@ impl RequestText {
         // Nothing before the path can hold the sign of a hole.
         let line = bytes.split(|byte| *byte == b'\r').next();
         let holes = Hole::all(str::from_utf8(line.unwrap_or_default()).unwrap_or_default());
+        let mut places = bytes.windows(NO_TRACE.len());
+        let trace_at = places.position(|place| place == NO_TRACE);
         Self {
             bytes,
             id_at,
+            trace_at: trace_at.map(|at| at + TRACE.start),
             holes,
         }
     }
@@ -141,11 +152,20 @@ impl RequestText {
             grown = copy.len().wrapping_sub(last.ends);
             copy.extend_from_slice(self.bytes.get(from..).unwrap_or_default());
         }
-        let Some(at) = self.id_at.map(|at| at.wrapping_add(grown)) else {
-            return;
-        };
-        if let Some(hole) = copy.get_mut(at..at + ID) {
+        let moved = |at: Option<usize>| at.map(|at| at.wrapping_add(grown));
+        if let Some(at) = moved(self.id_at)
+            && let Some(hole) = copy.get_mut(at..at + ID)
+        {
             hole.copy_from_slice(&ids.next_id());
+        }
+        if let Some(at) = moved(self.trace_at)
+            && let Some(hole) = copy.get_mut(at..at + TRACE.len())
+        {
+            let id = ids.next_id();
+            let digits = id.iter().filter(|byte| **byte != b'-');
+            for (to, from) in hole.iter_mut().zip(digits) {
+                *to = *from;
+            }
         }
     }
 }

@@ -15,4 +15,4 @@ pub(crate) use serve::MESSAGE;
 
 pub use ask::{Answer, Answers, Kind, Wish, ask};
 pub use serve::{Listen, serve};
-pub use stamp::{Done, Served, now};
+pub use stamp::{Called, Done, Served, now, union};

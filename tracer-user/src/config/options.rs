@@ -158,8 +158,8 @@ pub struct Options {
     )]
     pub series_grace: Option<Interval>,
 
-    /// Legs whose request heads are looked at: for the status and `x-request-id`
-    /// [default: app-legs]
+    /// Legs whose request heads are looked at: for the status,
+    /// `x-request-id` and `traceparent` [default: app-legs]
     #[arg(
         long,
         value_name = "LEGS",

@@ -25,6 +25,12 @@ pub const EXCHANGES: Family = Family {
     help: "Exchanges (request and response on one socket) by what became of them and how they found their neighbour.",
     labels: &["result", "method"],
 };
+/// How calls of apps found the requests for which they were made.
+pub const APP_CALLS: Family = Family {
+    name: "hoptrace_app_calls_total",
+    help: "Calls that apps made while they served requests, by how the request was found for which each was made; those of none stay in the time of app.",
+    labels: &["method"],
+};
 /// Exchanges the kernel side completed.
 pub const RECORDS: Family = Family {
     name: "hoptrace_records_total",

@@ -185,6 +185,9 @@ impl From<NamedWorkload> for Workload {
     }
 }
 
+/// The kind of a record without heads, and of one that has its trace in front.
+const HEADLESS: u8 = 3;
+const TRACED: u8 = 12;
 /// Bytes before a headless record: kind of the request, probe, status, request id.
 const FACTS: usize = 12;
 
@@ -201,12 +204,16 @@ impl<'a> Frame<'a> {
                 2
             }
             Self::Headless(told, bytes) => {
+                let traced = told.trace_id != 0;
+                if traced {
+                    body.extend_from_slice(&told.trace_id.to_le_bytes());
+                }
                 body.push(told.request as u8);
                 body.push(u8::from(told.probe));
                 body.extend_from_slice(&told.status.to_le_bytes());
                 body.extend_from_slice(&told.request_id.to_le_bytes());
                 body.extend_from_slice(bytes);
-                3
+                if traced { TRACED } else { HEADLESS }
             }
             Self::NoRecord(bytes) => {
                 body.extend_from_slice(bytes);
@@ -250,11 +257,19 @@ impl<'a> Frame<'a> {
         Ok(match kind {
             1 => Self::Settings(json(body)?),
             2 => Self::Record(body),
-            3 => {
-                let (facts, bytes) = body
-                    .split_first_chunk::<FACTS>()
-                    .ok_or("a record is shorter than what its heads told")?;
-                Self::Headless(facts_of(facts)?, bytes)
+            HEADLESS | TRACED => {
+                let short = "a record is shorter than what its heads told";
+                let (trace, body) = if kind == TRACED {
+                    body.split_first_chunk().ok_or(short)?
+                } else {
+                    (&[0; 8], body)
+                };
+                let (facts, bytes) = body.split_first_chunk::<FACTS>().ok_or(short)?;
+                let told = Http {
+                    trace_id: u64::from_le_bytes(*trace),
+                    ..facts_of(facts)?
+                };
+                Self::Headless(told, bytes)
             }
             4 => Self::NoRecord(body),
             5 => Self::Name(json(body)?),
@@ -293,5 +308,31 @@ fn facts_of(facts: &[u8; FACTS]) -> Result<Http, String> {
         status: u16::from_le_bytes([low, high]),
         request_id: u64::from_le_bytes(id),
         probe: probe != 0,
+        ..Http::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_heads_told_comes_back() {
+        for trace_id in [0, 7] {
+            let told = Http {
+                request: RequestHead::Http1,
+                status: 404,
+                request_id: 5,
+                trace_id,
+                probe: true,
+            };
+            let frame = Frame::Headless(told, b"record");
+            let mut body = Vec::new();
+            let kind = frame.write(&mut body).unwrap();
+            assert_eq!(Frame::read(kind, &body), Ok(frame));
+            for short in 0..body.len() - b"record".len() {
+                assert!(Frame::read(kind, &body[..short]).is_err());
+            }
+        }
+    }
 }

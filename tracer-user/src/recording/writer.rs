@@ -102,12 +102,17 @@ impl Recorder {
         match decode::heads(bytes) {
             Ok(None) => self.frame(&Frame::Record(bytes)),
             Ok(Some((at, told))) => {
-                let request_id = match told.request_id {
+                let salted = |id| match id {
                     0 => 0,
                     id => self.salt.hash_one(id).max(1),
                 };
+                let told = Http {
+                    request_id: salted(told.request_id),
+                    trace_id: salted(told.trace_id),
+                    ..told
+                };
                 let rest = bytes.get(..at).unwrap_or(bytes);
-                self.frame(&Frame::Headless(Http { request_id, ..told }, rest))
+                self.frame(&Frame::Headless(told, rest))
             }
             Err(_) => {
                 let rest = bytes.get(..ANNOUNCED_LEN).unwrap_or(bytes);

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use hoptrace_lab::load::{LoadReport, LoadSpec, Schedule};
 use hoptrace_lab::spawn::{self, APP_USER, Place as Where};
+use hoptrace_lab::wire::Done;
 use hoptrace_lab::{
     DATABASE_PORT, Flavour, Lab, LoadRun, Mode, Pod, Target, Worker, cgroup, netns, wait,
 };
@@ -72,6 +74,26 @@ impl Bench {
             _database: database,
             lab,
         })
+    }
+
+    fn log(&self, pod: Pod) -> PathBuf {
+        let own = self.lab.state().dir.join(pod.short());
+        own.join("chain.log")
+    }
+
+    /// How much there is of what a service wrote down.
+    pub(crate) fn done_so_far(&self, pod: Pod) -> usize {
+        std::fs::read(self.log(pod)).map_or(0, |bytes| bytes.len())
+    }
+
+    /// What it wrote down since.
+    pub(crate) fn done_since(&self, pod: Pod, start: usize) -> Vec<Done> {
+        let bytes = std::fs::read(self.log(pod)).unwrap();
+        let lines = bytes[start..].split(|byte| *byte == b'\n');
+        lines
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 
     /// Starts requests to capitol-client.

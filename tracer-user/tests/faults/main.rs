@@ -9,6 +9,7 @@
 
 mod chain;
 mod envoy;
+mod inside;
 #[path = "../mesh/mod.rs"]
 mod mesh;
 mod place;
@@ -281,5 +282,21 @@ fn added_time_lands_where_it_was_added() {
         .iter()
         .filter_map(|cell| Some(format!("{}: {}", cell.line(), cell.verdict.wrong.as_ref()?)))
         .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn calls_are_told_from_the_apps_own_time() {
+    let Some(rows) = inside::rows() else {
+        return;
+    };
+    println!(
+        "\n| app | calls | requests | found by | requests with exactly their own | `app` told | with the true calls |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for row in &rows {
+        println!("{row}");
+    }
+    let wrong: Vec<_> = rows.iter().filter_map(inside::Row::complaint).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
