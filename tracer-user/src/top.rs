@@ -1,7 +1,7 @@
 //! `hoptrace top`: what an agent measures, live in a terminal, or as text and JSON for others.
 //!
-//! Everything comes from `/metrics`, as Prometheus gets it: [`scrape`] fetches it, [`totals`] sums it by
-//! pair of workloads, [`rows`] makes the figures of the time between two looks, and [`screen`] or [`text`]
+//! Everything comes from `/metrics`, as Prometheus gets it: `scrape` fetches it, `totals` sums it by
+//! pair of workloads, `rows` makes the figures of the time between two looks, and `screen` or `text`
 //! shows them.
 
 use anyhow::{Context, Result};
