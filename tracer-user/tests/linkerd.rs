@@ -76,8 +76,10 @@ fn linkerds_ports_and_addresses_give_every_hop() {
     ] {
         let hop = format!("hop=\"{hop}\"");
         let found = count(&[&[hop.as_str()], ends.as_slice()].concat());
-        println!("{hop} {found}");
-        assert_eq!(found, times * expected, "{hop}");
+        // A connection more may be opened at any time, for one request.
+        let connects = count(&[&[hop.as_str(), "part=\"connect\""], ends.as_slice()].concat());
+        println!("{hop} {found}, with {connects} connects");
+        assert_eq!(found - connects, times * expected, "{hop}");
         assert_eq!(count(&[&hop]), found, "{hop}, of somebody else");
     }
     let total = |part: &str| {
