@@ -313,7 +313,7 @@ impl Core {
         if !config.keep_caps {
             drop_capabilities(&tracer)?;
         }
-        memory::give_back();
+        memory::give_back_code_too();
         Ok(Self {
             tracer,
             metrics,

@@ -281,7 +281,7 @@ impl Identity for KubernetesIdentity {
         }
         if self.give_back.is_some_and(|due| due <= now) {
             self.give_back = None;
-            memory::give_back();
+            memory::give_back_code_too();
         }
         // Counting goes through every pod, so it is done where something has changed.
         let due = |since: Ktime| now.saturating_sub(since) >= COUNT_EVERY_NS;
