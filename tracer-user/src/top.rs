@@ -76,9 +76,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     loop {
         thread::sleep(options.interval);
-        let mut rows = looks.next()?;
-        rows.retain(|row| row.pair.contains(&options.filter));
-        options.sort.sort(&mut rows);
+        let rows = looks.next()?;
+        let rows = options.sort.sorted(&rows, &options.filter);
         let text = if options.json {
             text::json(&rows)?
         } else {

@@ -130,8 +130,9 @@ pub enum Column {
 }
 
 impl Column {
-    /// The greatest first; names by alphabet.
-    pub fn sort(self, rows: &mut [Row]) {
+    /// Those with this in a name, the greatest first; names by alphabet.
+    #[must_use]
+    pub fn sorted<'a>(self, rows: &'a [Row], filter: &str) -> Vec<&'a Row> {
         let number = |row: &Row| match self {
             Self::Rate => row.rate,
             Self::Mean => row.whole.mean().unwrap_or_default(),
@@ -140,16 +141,20 @@ impl Column {
             Self::Sidecars => row.sidecars(),
             Self::Source | Self::Destination => 0.0,
         };
-        rows.sort_by(|one, other| {
+        let wanted = rows.iter().filter(|row| row.pair.contains(filter));
+        // A quantile goes through all buckets: once for each row, not for each comparison.
+        let mut numbered: Vec<_> = wanted.map(|row| (number(row), row)).collect();
+        numbered.sort_by(|(one_is, one), (other_is, other)| {
             let by_name = match self {
                 Self::Destination => one.pair.destination.cmp(&other.pair.destination),
                 _ => Ordering::Equal,
             };
-            number(other)
-                .total_cmp(&number(one))
+            other_is
+                .total_cmp(one_is)
                 .then(by_name)
                 .then_with(|| one.pair.cmp(&other.pair))
         });
+        numbered.into_iter().map(|(_, row)| row).collect()
     }
 
     /// The one to the right, and after the last the first.
@@ -244,10 +249,11 @@ pub(super) mod tests {
 
     #[test]
     fn rows_are_sorted_by_each_column() {
-        let mut rows = two_looks();
-        let mut first = |column: Column| {
-            column.sort(&mut rows);
-            rows.first().unwrap().pair.service.clone()
+        let rows = two_looks();
+        let first = |column: Column| {
+            let sorted = column.sorted(&rows, "");
+            assert_eq!(sorted.len(), 2);
+            sorted.first().unwrap().pair.service.clone()
         };
         assert_eq!(first(Column::Rate), "orders");
         assert_eq!(first(Column::Destination), "orders");

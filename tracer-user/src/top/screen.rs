@@ -57,12 +57,18 @@ fn shown(
     mut view: View,
     looks: &Receiver<Result<Vec<Row>>>,
 ) -> Result<()> {
+    let mut changed = true;
     loop {
         while let Ok(look) = looks.try_recv() {
             view.look(look);
+            changed = true;
         }
-        terminal.draw(|frame| view.draw(frame))?;
-        if event::poll(STEP)?
+        if changed {
+            terminal.draw(|frame| view.draw(frame))?;
+        }
+        // A key, or another size of the terminal.
+        changed = event::poll(STEP)?;
+        if changed
             && let Event::Key(key) = event::read()?
             && key.kind == KeyEventKind::Press
             && view.key(key)
@@ -126,11 +132,8 @@ impl View {
     }
 
     /// The rows that are asked for, in their order.
-    fn shown(&self) -> Vec<Row> {
-        let mut rows = self.rows.clone();
-        rows.retain(|row| row.pair.contains(&self.filter));
-        self.sort.sort(&mut rows);
-        rows
+    fn shown(&self) -> Vec<&Row> {
+        self.sort.sorted(&self.rows, &self.filter)
     }
 
     /// Returns whether the user leaves.

@@ -28,7 +28,7 @@ pub(super) fn heading(hop: Hop) -> &'static str {
 }
 
 /// One line a pair: means of the hops behind the whole request's figures.
-pub(super) fn table(rows: &[Row]) -> String {
+pub(super) fn table(rows: &[&Row]) -> String {
     let mut lines = vec![
         ["source", "destination", "req/s", "mean", "p50", "p99"]
             .into_iter()
@@ -79,7 +79,7 @@ pub(super) fn table(rows: &[Row]) -> String {
 ///
 /// # Errors
 /// Never: there are no keys but texts.
-pub(super) fn json(rows: &[Row]) -> Result<String> {
+pub(super) fn json(rows: &[&Row]) -> Result<String> {
     let pairs: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -121,12 +121,12 @@ pub(super) fn json(rows: &[Row]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::tests::two_looks;
+    use super::super::rows::tests::two_looks as looks;
     use super::*;
 
     #[test]
     fn a_table_has_a_line_for_each_pair() {
-        let text = table(&two_looks());
+        let text = table(&looks().iter().collect::<Vec<_>>());
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines,
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn json_is_a_line() {
-        let text = json(&two_looks()).unwrap();
+        let text = json(&looks().iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(text.lines().count(), 1);
         let read: Value = serde_json::from_str(&text).unwrap();
         let rate = read.pointer("/pairs/0/requests_per_second").unwrap();

@@ -24,9 +24,6 @@ use hoptrace_lab::Mode;
 use hoptrace_lab::kit::Kit;
 use row::Row;
 
-/// What is slow by itself on a shared machine is tried again; what is wrong stays wrong.
-const ATTEMPTS: usize = 3;
-
 #[test]
 fn every_client_with_every_server() {
     let name = "clients";
@@ -48,29 +45,7 @@ fn every_client_with_every_server() {
         if !only.as_ref().is_none_or(wanted) || case.client.starts_with("oha") && oha.is_err() {
             continue;
         }
-        let mut row = row::run(&lab, case);
-        for attempt in 2..=ATTEMPTS {
-            if row.wrong.is_empty() {
-                break;
-            }
-            println!("   again, for {}", row.wrong.join("; "));
-            row = row::run(&lab, case);
-            row.attempt = attempt;
-        }
-        println!("{row}");
-        rows.push(row);
+        rows.push(row::tried(&lab, case));
     }
-    println!(
-        "\n| server | client | exchanges | coverage | sum off by | p50 off by | p99 off by | |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    for row in &rows {
-        println!("{row}");
-    }
-    let wrong: Vec<_> = rows
-        .iter()
-        .filter(|row| !row.wrong.is_empty())
-        .map(|row| format!("{row}: {}", row.wrong.join("; ")))
-        .collect();
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    row::assert_all_hold("server", &rows);
 }
