@@ -4,20 +4,39 @@ use crate::config::{AgentArgs, Buckets, Interval};
 use crate::metrics::{LabelSet, ResponseCode};
 use crate::recording::Settings;
 use crate::top::{self, Column};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Latency of every hop of every request in an Envoy mesh, from outside the processes.
 #[derive(Parser, Debug)]
-#[command(name = "hoptrace", version, about, long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+#[command(name = "hoptrace", version = DETAILS, long_version = VERSION, disable_version_flag = true)]
+#[command(about, long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
 #[command(after_help = "Try `hoptrace doctor` first, then `hoptrace agent`. Examples: --help")]
 pub struct Cli {
+    /// Print the version; -V with what tells this build from others
+    // One line for scripts behind the long name, whatever clap makes of long and short.
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// The version alone.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version with the commit, the machine and the kernel side of this build.
+pub const DETAILS: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("HOPTRACE_COMMIT"),
+    "\ntarget: ",
+    env!("HOPTRACE_TARGET"),
+    "\nkernel object: sha256 ",
+    env!("HOPTRACE_OBJECT_HASH"),
+);
 
 const LONG_ABOUT: &str = "\
 How much time did the app, each Envoy sidecar and the network take, for every request?
@@ -36,7 +55,8 @@ Examples:
   hoptrace top                                   the same, live in a terminal
   hoptrace record h.rec --for 10s                what the agent would see, as a file
   hoptrace replay h.rec                          and the metrics it would show
-  hoptrace completions bash > /etc/bash_completion.d/hoptrace";
+  hoptrace completions bash > /etc/bash_completion.d/hoptrace
+  hoptrace man /usr/local/share/man/man1         a manual page for each command";
 
 /// A subcommand.
 #[derive(Subcommand, Debug)]
@@ -58,11 +78,16 @@ pub enum Command {
     Replay(ReplayCommand),
     /// Print the effective configuration and where each value comes from
     #[command(long_about = CONFIG_ABOUT)]
-    Config(AgentArgs),
+    Config(ConfigCommand),
     /// Print a script that completes commands and options in a shell
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Print the manual page, or write one for each command into a directory
+    Man {
+        /// Where to; hoptrace.1 and the others go there
+        directory: Option<PathBuf>,
     },
 }
 
@@ -124,7 +149,8 @@ standard error; the exit code is then 1.";
 const CONFIG_ABOUT: &str = "\
 Print the effective configuration and where each value comes from.
 
-Takes the options of `hoptrace agent`, and prints TOML that --config takes.";
+Takes the options of `hoptrace agent`, and prints TOML that --config takes, or with --output json an \
+object of values and sources.";
 
 /// Arguments of `hoptrace agent`.
 #[derive(Args, Debug)]
@@ -168,9 +194,37 @@ pub struct TopCommand {
     /// One look as text, and no more
     #[arg(long)]
     pub once: bool,
-    /// JSON, one line for each look; times are seconds
-    #[arg(long)]
+    /// As what: of JSON one line for each look, with times in seconds.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// As what something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How to ask for another form than text.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OutputArgs {
+    /// Print text or JSON
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
     pub json: bool,
+}
+
+impl OutputArgs {
+    /// Whether JSON is asked for, in either way.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json || self.output == Output::Json
+    }
 }
 
 impl From<TopCommand> for top::Options {
@@ -182,7 +236,7 @@ impl From<TopCommand> for top::Options {
             sort: asked.sort,
             filter: asked.filter,
             once: asked.once,
-            json: asked.json,
+            json: asked.output.is_json(),
         }
     }
 }
@@ -255,7 +309,18 @@ pub struct DoctorCommand {
     /// The options that the agent is to have: those of its names are looked at too.
     #[command(flatten)]
     pub args: AgentArgs,
-    /// Print JSON instead of lines
-    #[arg(long)]
-    pub json: bool,
+    /// As what.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `hoptrace config`.
+#[derive(Args, Debug)]
+pub struct ConfigCommand {
+    /// The options.
+    #[command(flatten)]
+    pub args: AgentArgs,
+    /// As what.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }

@@ -259,6 +259,12 @@ impl Resolved {
     pub fn to_toml(&self) -> String {
         print::to_toml(self)
     }
+
+    /// The same as a JSON object: by option its `value`, null where there is none, and its `source`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        print::to_json(self)
+    }
 }
 
 #[cfg(test)]

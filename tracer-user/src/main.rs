@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap_mangen::Man;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
-use tracer_user::cli::{Cli, Command, RecordCommand, ReplayCommand};
+use tracer_user::cli::{Cli, Command, RecordCommand, ReplayCommand, VERSION};
 use tracer_user::config::{AgentArgs, Config, Interval, Resolved};
 use tracer_user::recording::replay::exposition;
 use tracer_user::{agent, doctor, logging, privilege, top};
@@ -33,11 +35,15 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
         }
         Command::Record(record) => run_record(record, matches),
         Command::Replay(asked) => run_replay(&asked),
-        Command::Config(args) => print_config(args, matches),
+        Command::Config(asked) if asked.output.is_json() => {
+            print(&Config::resolve(asked.args, matches)?.to_json())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config(asked) => print_config(asked.args, matches),
         Command::Doctor(asked) => {
             let Resolved { config, .. } = Config::resolve(asked.args, matches)?;
             let report = doctor::examine(&config);
-            print(&if asked.json {
+            print(&if asked.output.is_json() {
                 report.to_json()
             } else {
                 report.to_text()
@@ -50,6 +56,7 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
             print(&String::from_utf8(script).context("the script is not text")?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man { directory } => manual(directory.as_deref()),
     }
 }
 
@@ -86,6 +93,23 @@ fn run_replay(asked: &ReplayCommand) -> Result<ExitCode> {
 
 fn print_config(args: AgentArgs, matches: &ArgMatches) -> Result<ExitCode> {
     print(&Config::resolve(args, matches)?.to_toml())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The manual page of the whole, or that of each command as a file.
+fn manual(directory: Option<&Path>) -> Result<ExitCode> {
+    // Pages are of a version, whatever commit it was built from.
+    let command = Cli::command().version(VERSION);
+    if let Some(directory) = directory {
+        clap_mangen::generate_to(command, directory)
+            .with_context(|| format!("cannot write to {}", directory.display()))?;
+    } else {
+        let mut page = Vec::new();
+        Man::new(command)
+            .render(&mut page)
+            .context("cannot make the page")?;
+        print(&String::from_utf8(page).context("the page is not text")?)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,15 +1,29 @@
-//! The effective configuration as TOML with the source of each value.
+//! The effective configuration as TOML or JSON, with the source of each value.
 
 use super::{Resolved, Source};
+use serde_json::json;
 use std::fmt::Write;
 use toml::Value;
 
-pub(super) fn to_toml(resolved: &Resolved) -> String {
+fn table(resolved: &Resolved) -> toml::Table {
     // The configuration is made of texts, numbers and lists of them; TOML has them all.
-    let table = match Value::try_from(&resolved.config) {
+    match Value::try_from(&resolved.config) {
         Ok(Value::Table(table)) => table,
         _ => toml::Table::new(),
-    };
+    }
+}
+
+pub(super) fn to_json(resolved: &Resolved) -> String {
+    let table = table(resolved);
+    let options = resolved.sources.iter().map(|(&key, &source)| {
+        let option = json!({"value": table.get(key), "source": describe(source, key)});
+        (key.to_owned(), option)
+    });
+    format!("{:#}\n", serde_json::Value::Object(options.collect()))
+}
+
+pub(super) fn to_toml(resolved: &Resolved) -> String {
+    let table = table(resolved);
     let mut text = String::new();
     for (&key, &source) in &resolved.sources {
         let line = match table.get(key) {
