@@ -38,6 +38,15 @@ pub const CARGO_DENY: Pinned = Pinned {
     variable: "HOPTRACE_CARGO_DENY",
 };
 
+/// mdBook, which makes a book of the pages in `docs/`.
+pub const MDBOOK: Pinned = Pinned {
+    name: "mdbook",
+    version: "0.5.4",
+    sha256: "99488ce5058c9a6ba7f0e18dc94c342682b03cf323538ebbcab8109ef8e51ff4",
+    size: 12_587_608,
+    variable: "HOPTRACE_MDBOOK",
+};
+
 /// One release of a program, as one file.
 #[derive(Clone, Copy, Debug)]
 pub struct Pinned {
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn another_file_is_not_the_release() {
-        for pinned in [ENVOY, HELM, KUBECTL, CARGO_DENY] {
+        for pinned in [ENVOY, HELM, KUBECTL, CARGO_DENY, MDBOOK] {
             let absent = Path::new("/no/such/file");
             assert_eq!(pinned.verify(absent).unwrap(), Found::Absent);
             assert_eq!(pinned.verify(Path::new("/bin/sh")).unwrap(), Found::Other);

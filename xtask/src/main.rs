@@ -10,6 +10,7 @@ mod out;
 
 mod apt;
 mod bench;
+mod book;
 mod cluster;
 mod dashboards;
 mod demo;
@@ -55,10 +56,12 @@ First steps:
   cargo xtask bench        what tracing costs; --hooks-only for the kernel side
   cargo xtask soak         a million requests of every kind, each exchange explained
   cargo xtask kernels      the same figures on kernels from 5.10 to 7.x, emulated
+  cargo xtask book         the pages as a book: target/book/html
   cargo xtask e2e          the agent on a real Kubernetes, with everything that may happen there
 
 Environment:
   HOPTRACE_CACHE           where setup keeps what it fetched [default: ~/.cache/hoptrace]
+  HOPTRACE_MDBOOK          another mdBook than the one setup fetched
   HOPTRACE_ENVOY           another Envoy for the lab than the one setup fetched
   HOPTRACE_HELM            another Helm, and
   HOPTRACE_KUBECTL         another kubectl than those setup fetched";
@@ -81,6 +84,8 @@ enum Task {
     Manifests(manifests::Options),
     /// Write Grafana's dashboards in `deploy/` from their Rust source; --check to only compare.
     Dashboards(dashboards::Options),
+    /// Make a book of the pages, and follow every link in it: target/book/html.
+    Book,
     /// A mesh in network namespaces, with real Envoy sidecars (needs root).
     #[command(subcommand)]
     Lab(lab::Command),
@@ -112,6 +117,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Manifests(options) => manifests::run(&options),
         Task::Dashboards(options) => dashboards::run(&options),
+        Task::Book => book::run(),
         Task::Lab(command) => lab::run(&command),
         Task::Image(options) => image::run(&options),
         Task::Cluster(command) => cluster::run(&command),

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::toolchain::host_cargo;
-use crate::{ebpf, run, setup};
+use crate::{book, ebpf, run, setup};
 
 mod licences;
 pub(crate) mod members;
@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     setup::ensure()?;
     // The agent embeds the object, so even its lints need one.
     ebpf::build()?;
-    let checks: [Check; 7] = [
+    let checks: [Check; 8] = [
         ("lint table", members::inherit_lints),
         ("file size", size::check),
         ("fmt", fmt),
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
         ("clippy-ebpf", ebpf::clippy),
         ("doc", doc),
         ("licences", licences::check),
+        ("book", book::lint),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {

