@@ -3,7 +3,10 @@
 //! The kernel sends the signal when the *thread* ends that made the child (prctl(2),
 //! PR_SET_PDEATHSIG), so all are made by one that ends with the process only.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -11,10 +14,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A child to make, and where it goes.
 struct Order {
     command: Command,
+    /// The network namespace of whoever asks: a child would else be in that of the thread that makes it.
+    network: File,
     answer: Sender<io::Result<Child>>,
 }
 
@@ -40,10 +46,15 @@ pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
     // error that is a value: it does not allocate and takes no lock.
     unsafe { command.pre_exec(tie) };
     let orders = ORDERS.get_or_init(begin);
+    let network = network()?;
     let (answer, made) = channel();
     let gone = |_| io::Error::other("the thread that starts programs has ended");
     orders
-        .send(Order { command, answer })
+        .send(Order {
+            command,
+            network,
+            answer,
+        })
         .map_err(|_| gone(()))?;
     made.recv().map_err(|_| gone(()))?
 }
@@ -58,12 +69,33 @@ fn begin() -> Sender<Order> {
 fn serve(orders: &Receiver<Order>) {
     for Order {
         mut command,
+        network,
         answer,
     } in orders
     {
+        let spawned = enter(&mut command, network).and_then(|()| command.spawn());
         // Whoever asked waits for it.
-        let _heard = answer.send(command.spawn());
+        let _heard = answer.send(spawned);
     }
+}
+
+/// The network namespace of this thread.
+fn network() -> io::Result<File> {
+    File::open("/proc/thread-self/ns/net")
+}
+
+/// Makes a child begin in a network namespace. To stay where one is takes no right, so it is not asked for.
+fn enter(command: &mut Command, wanted: File) -> io::Result<()> {
+    if wanted.metadata()?.ino() == network()?.metadata()?.ino() {
+        return Ok(());
+    }
+    let enter = move || {
+        let kind = Some(LinkNameSpaceType::Network);
+        Ok(move_into_link_name_space(wanted.as_fd(), kind)?)
+    };
+    // SAFETY: between fork and exec `enter` makes one system call with values as arguments.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
 }
 
 #[cfg(test)]

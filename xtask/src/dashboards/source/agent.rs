@@ -119,6 +119,26 @@ fn believed() -> Vec<Panel> {
             rate("method", "hoptrace_exchanges_total", "result=\"paired\""),
         ),
         Panel::new(
+            "Calls of apps, by how their request was found",
+            Look::Stacked,
+            Unit::PerSecond,
+            "Calls that apps made while they served requests. none: whose call it was is not known, so its time \
+             stays in the app's own. Apps that hand on x-request-id or traceparent have hardly any.",
+        )
+        .ask("{{method}}", rate("method", "hoptrace_app_calls_total", "")),
+        Panel::new(
+            "Network times, by whether they are split",
+            Look::Stacked,
+            Unit::PerSecond,
+            "split: into source_pod, wire and destination_pod, whose sum is the whole. absent: the passage of \
+             one veth is not known, so the time stays whole. order: the passage found was another's.",
+        )
+        .ask(
+            "{{result}}",
+            rate("result", "hoptrace_network_splits_total", ""),
+        )
+        .may_be_empty("agents without --pod-boundary on do not split"),
+        Panel::new(
             "Agents",
             Look::Table(vec![
                 column("seen", Unit::Count),

@@ -202,7 +202,8 @@ fn over_time() -> Vec<Panel> {
             Look::Stacked,
             Unit::Seconds,
             "Mean time in sidecars for each request. queue: the bytes were there and nobody read them; \
-             processing: from the read to the write; whole: the read was not seen (no read hook).",
+             processing: from the read to the write; connect: a connection was opened for the request, with \
+             its handshakes; whole: the read was not seen (no read hook).",
         )
         .ask(
             "{{hop}} {{part}}",

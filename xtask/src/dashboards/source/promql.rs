@@ -175,6 +175,8 @@ impl Select {
         let seen = self.seen(Reporter::Source, by, "");
         let outbound = self.hop_seconds(by, "hop=\"sidecar_outbound\"");
         let loopback = self.hop_seconds(by, "hop=\"loopback\"");
+        // One of either part for each pass of a sidecar; `connect` comes beside them, and `wire` is of
+        // the network only.
         let passes = |hop: &str| {
             let more = format!("hop=\"{hop}\", leg=\"request\", part=~\"processing|whole\"");
             sum_by(by, &self.rate(&format!("{HOPS}_count"), &more))

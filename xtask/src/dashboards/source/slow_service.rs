@@ -157,9 +157,10 @@ fn which_hop() -> Vec<Panel> {
         Look::Table(columns.to_vec()),
         Unit::Seconds,
         "One line for each part of each leg of each hop, over the time shown. mean is per request and adds \
-         up; quantiles are of that part alone, request by request, and do not. Sort by mean to find the hop, \
-         compare p99 with p50 to see whether all requests are slow or some. max is the upper edge of the \
-         highest bucket that got a request.",
+         up; quantiles are of that part alone, request by request, and do not. connect is in few requests: its \
+         quantiles are of those that opened a connection. Sort by mean to find the hop, compare p99 with p50 to \
+         see whether all requests are slow or some. max is the upper edge of the highest bucket that got a \
+         request.",
     )
     .ask("", page.hop_mean(legs, legs, ""))
     .size(12, 11)
@@ -202,7 +203,7 @@ fn waits_or_works() -> Vec<Panel> {
     let share = format!(
         "{} / ({} > 0)",
         now.hop_seconds("hop", "part=\"queue\""),
-        now.hop_seconds("hop", "part=~\"queue|processing\"")
+        now.hop_seconds("hop", "part=~\"queue|processing|connect\"")
     );
     vec![
         Panel::new(
@@ -210,8 +211,9 @@ fn waits_or_works() -> Vec<Panel> {
             Look::Stacked,
             Unit::Seconds,
             "Mean per request. queue: the bytes had arrived and the process did not read them: no processor \
-             time, or no free thread. processing: from the read to the first byte written on. whole: the \
-             hop has no parts.",
+             time, or no free thread. processing: from the read to the first byte written on. connect: the \
+             sidecar opened a connection for the request, TCP and TLS handshakes included. whole: the hop has \
+             no parts. source_pod, wire, destination_pod: the network, where the agent splits it.",
         )
         .ask(
             "{{hop}} {{part}}",
@@ -223,8 +225,8 @@ fn waits_or_works() -> Vec<Panel> {
             "Share of queue",
             Look::Lines,
             Unit::Share,
-            "Of the time in a hop, what passed before the process read. Above a half, more CPU (or a higher \
-             limit, or more threads) helps more than quicker code.",
+            "Of the time in a hop that has parts (queue, processing, connect), what passed before the process \
+             read. Above a half, more CPU (or a higher limit, or more threads) helps more than quicker code.",
         )
         .ask("{{hop}}", share)
         .size(8, 9)
@@ -366,6 +368,20 @@ fn network() -> Vec<Panel> {
                destination_workload_namespace=~\"$namespace\", source_workload=~\"$caller\"}[$__rate_interval])";
     vec![
         Panel::new(
+            "Network, piece by piece",
+            Look::Stacked,
+            Unit::Seconds,
+            "Mean per request, of those with both ends on one node. wire: between the host's ends of the two pods' \
+             veths, the node's own stack and what is behind it. source_pod, destination_pod: between the pod's \
+             veth and its socket, both legs: scheduling and softirqs of that pod. whole: not split.",
+        )
+        .ask(
+            "{{part}}",
+            now.hop_mean("hop, part", "hop, part", "hop=\"network\""),
+        )
+        .size(8, 8)
+        .may_be_empty("callers may all be on other nodes; without --pod-boundary on there is only whole"),
+        Panel::new(
             "Network, by difference",
             Look::Lines,
             Unit::Seconds,
@@ -376,6 +392,7 @@ fn network() -> Vec<Panel> {
             "{{source_workload}}",
             now.network_by_difference("source_workload"),
         )
+        .size(8, 8)
         .signed(),
         Panel::new(
             "TCP round trip of the connections",
@@ -391,6 +408,7 @@ fn network() -> Vec<Panel> {
         .ask(
             "{{source_workload}} p99",
             format!("histogram_quantile(0.99, sum by (le, source_workload) ({rtt}))"),
-        ),
+        )
+        .size(8, 8),
     ]
 }
