@@ -14,6 +14,7 @@ mod book;
 mod cluster;
 mod dashboards;
 mod demo;
+mod drill;
 mod e2e;
 mod ebpf;
 mod image;
@@ -99,6 +100,8 @@ enum Task {
     E2e(e2e::Options),
     /// Run every test; as root also those of the kernel and the lab.
     Test(test::Options),
+    /// Make something in a chain of services slow, and find it by the printed steps (needs root).
+    Drill(drill::Options),
     /// Measure what tracing costs the traced (needs root).
     Bench(bench::Options),
     /// Ask a million requests of every kind, and explain each exchange that the agent counted (needs
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Task::Cluster(command) => cluster::run(&command),
         Task::E2e(options) => e2e::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Drill(options) => drill::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Kernels(options) => kernels::run(&options),

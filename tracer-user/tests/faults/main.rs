@@ -8,11 +8,16 @@
 )]
 
 mod chain;
+mod drill;
 mod envoy;
 mod inside;
+#[path = "../markdown/mod.rs"]
+mod markdown;
 #[path = "../mesh/mod.rs"]
 mod mesh;
+mod panels;
 mod place;
+mod steps;
 
 use std::ops::Range;
 use std::thread;

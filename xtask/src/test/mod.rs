@@ -85,7 +85,7 @@ fn has_integration_tests() -> Result<bool> {
 }
 
 /// Tests of one crate start programs of another, which cargo does not build for them.
-fn build_programs(release: bool) -> Result<()> {
+pub(crate) fn build_programs(release: bool) -> Result<()> {
     let mut command = host_cargo("build");
     command.args([
         "--package",
