@@ -3,6 +3,7 @@
 mod access;
 mod address;
 mod agent;
+pub mod browser;
 mod build;
 #[cfg(feature = "programs")]
 pub mod capitol;

@@ -16,7 +16,7 @@ use tracer_common::Loss;
 
 use crate::books::Books;
 use crate::config::{self, Config};
-use crate::http::{self, Exposition, HttpError};
+use crate::http::{self, Exposition, HttpError, Live};
 use crate::identity::kubernetes::status::Status;
 use crate::identity::{self, IdentityError, Source};
 use crate::join::Chain;
@@ -24,12 +24,14 @@ use crate::load::boundary::{Attachment, PodBoundary};
 use crate::load::{self, LoadError, LoadOptions};
 use crate::lock::lock;
 use crate::memory;
+use crate::metrics::figures::Pairs;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Fate, Ktime, RequestTimes};
 use crate::mounts::MountsError;
 use crate::privilege::{self, Capability, Dropped, PrivilegeError};
 use crate::recording::{self, Recorder, Settings};
 use crate::ring;
+use crate::tap::{self, Filter, Listener, Tap, TooMany};
 use crate::tracer::{Requests, Tracer, monotonic_now};
 
 /// How often the log tells what was traced, and idle label sets are looked for.
@@ -123,6 +125,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     };
     let shared = Arc::new(Shared {
         core: Mutex::new(core),
+        ui: config.ui,
         shown: Mutex::new(()),
     });
     let core = &shared.core;
@@ -261,7 +264,7 @@ async fn poll(core: &Mutex<Core>, config: &Config) {
 /// Everything the thread owns.
 struct Core {
     tracer: Tracer,
-    metrics: Metrics,
+    outlets: Outlets,
     series_ttl: Duration,
     /// How the source of names is doing.
     names: Option<Arc<Status>>,
@@ -276,7 +279,13 @@ impl Core {
     /// Attaches the hooks and drops the capabilities.
     fn start(config: &Config, source: Source) -> Result<Self, AgentError> {
         let options = load_options(config)?;
-        let metrics = Metrics::new(&config.metrics())?;
+        let outlets = Outlets {
+            metrics: Metrics::new(&config.metrics())?,
+            tap: match config.ui {
+                config::Ui::On => Tap::keeping_slowest(),
+                config::Ui::Off => Tap::default(),
+            },
+        };
         let mut identity = source.identity;
         let mut recorded = None;
         if let Some(path) = &config.record {
@@ -316,7 +325,7 @@ impl Core {
         memory::give_back_code_too();
         Ok(Self {
             tracer,
-            metrics,
+            outlets,
             series_ttl: config.series_ttl.get(),
             names: source.status,
             told: Books::default(),
@@ -327,7 +336,7 @@ impl Core {
 
     /// Takes one batch; true when more may be waiting.
     fn drain(&mut self) -> bool {
-        match self.tracer.drain(&mut self.metrics) {
+        match self.tracer.drain(&mut self.outlets) {
             Ok(more) => more,
             Err(error) => {
                 self.stop_recording(&error);
@@ -343,10 +352,10 @@ impl Core {
 
     fn settle(&mut self, now: Ktime) {
         for gone in self.tracer.refresh(now) {
-            self.metrics.forget(&gone);
+            self.outlets.metrics.forget(&gone);
         }
         let recorded = self.tracer.is_recording();
-        if let Err(error) = self.tracer.advance(now, &mut self.metrics) {
+        if let Err(error) = self.tracer.advance(now, &mut self.outlets) {
             self.stop_recording(&error);
         } else if recorded && !self.tracer.is_recording() {
             let bytes = recording::LONGEST_FILE;
@@ -357,7 +366,9 @@ impl Core {
 
     /// Once a minute: what was traced, and loudly what was lost.
     fn report(&mut self) {
-        self.metrics.expire_idle(Instant::now(), self.series_ttl);
+        self.outlets
+            .metrics
+            .expire_idle(Instant::now(), self.series_ttl);
         let books = self.tracer.books();
         let since = |now: u64, then: u64| now.saturating_sub(then);
         let lost = since(books.lost(), self.told.lost());
@@ -378,20 +389,24 @@ impl Core {
 
     fn finish(&mut self) {
         self.update();
-        match self.tracer.finish(&mut self.metrics) {
+        match self.tracer.finish(&mut self.outlets) {
             Ok(books) => tracing::info!(balanced = books.balance(), "detached: {books}"),
             Err(error) => tracing::error!(%error, "the recording is cut off at its end"),
         }
         self.finished = true;
         self.update();
+        self.outlets.tap.close();
         self.stats = None;
     }
 
     /// Brings the counters up to date.
     fn update(&mut self) {
         let Self {
-            tracer, metrics, ..
+            tracer,
+            outlets: Outlets { metrics, tap },
+            ..
         } = self;
+        metrics.set_tap(tap.listeners(), tap.handed());
         let books = tracer.books();
         metrics.show_books(&books);
         for loss in Loss::ALL {
@@ -429,9 +444,24 @@ impl Requests for Metrics {
     }
 }
 
+/// Where requests go.
+struct Outlets {
+    metrics: Metrics,
+    tap: Tap,
+}
+
+impl Requests for Outlets {
+    fn request(&mut self, chain: &Chain<'_>, times: &RequestTimes) {
+        self.metrics.observe(times);
+        self.tap.request(chain, times);
+    }
+}
+
 /// The core as the HTTP side sees it.
 struct Shared {
     core: Mutex<Core>,
+    /// Whether single requests are shown.
+    ui: config::Ui,
     /// Held while the metrics are written: what is shown is of one moment, so its books balance to the
     /// integer. Taken before the core's.
     shown: Mutex<()>,
@@ -443,7 +473,7 @@ impl Exposition for Shared {
         let shown = {
             let mut core = lock(&self.core);
             core.update();
-            core.metrics.shown()
+            core.outlets.metrics.shown()
         };
         let written = shown.write(out);
         // A thousand label sets leave 30 MiB in small pieces; to find them takes 2 ms, and not the
@@ -461,6 +491,24 @@ impl Exposition for Shared {
         let degraded = core.names.as_ref().map(|names| names.degraded());
         let lines = degraded.unwrap_or_default().into_iter();
         Ok(lines.map(|line| format!("degraded: {line}\n")).collect())
+    }
+
+    fn live(&self) -> Option<&dyn Live> {
+        (self.ui == config::Ui::On).then_some(self)
+    }
+}
+
+impl Live for Shared {
+    fn listen(&self, filter: Filter) -> Result<Listener, TooMany> {
+        lock(&self.core).outlets.tap.listen(filter)
+    }
+
+    fn slowest(&self) -> Vec<Arc<tap::Request>> {
+        lock(&self.core).outlets.tap.slowest(monotonic_now())
+    }
+
+    fn pairs(&self) -> Pairs {
+        lock(&self.core).outlets.metrics.pairs()
     }
 }
 

@@ -201,11 +201,7 @@ fn connections(
         let Some(client) = client.take() else {
             continue;
         };
-        // Whatever its address, a sidecar speaks to its app inside the pod.
-        let to_app = chain
-            .inbound_client
-            .is_some_and(|inner| std::ptr::eq(inner, client));
-        if to_app || is_loopback(client, exchange) {
+        if link(chain, client, exchange) == Hop::Loopback {
             let request = between(client.request_first, exchange.request_first);
             let response = between(exchange.response_first, client.response_first);
             times.push(Hop::Loopback, Leg::Request, Part::Whole, request);
@@ -246,6 +242,19 @@ fn split_network(parts: &Split, times: &mut Times) {
         push(Leg::Response, part, back);
     }
     push(Leg::Both, Part::Wire, parts.wire);
+}
+
+/// What the connection between two of a chain's sockets is: loopback inside a pod, or network.
+pub(crate) fn link(chain: &Chain<'_>, client: &Exchange, server: &Exchange) -> Hop {
+    // Whatever its address, a sidecar speaks to its app inside the pod.
+    let to_app = chain
+        .inbound_client
+        .is_some_and(|inner| std::ptr::eq(inner, client));
+    if to_app || is_loopback(client, server) {
+        Hop::Loopback
+    } else {
+        Hop::Network
+    }
 }
 
 /// A redirected connection ends at 127.0.0.1 or ::1; an inbound one may begin at 127.0.0.6.
@@ -356,8 +365,9 @@ impl<'a> Chain<'a> {
             || self.app_server.is_some()
     }
 
-    /// The sockets that are there, in the order in which the request passes them.
-    pub fn sockets(&self) -> impl Iterator<Item = &'a Exchange> + use<'a> {
+    /// All six places, in the order in which the request passes them.
+    #[must_use]
+    pub const fn places(&self) -> [Option<&'a Exchange>; 6] {
         [
             self.app_client,
             self.outbound_server,
@@ -366,8 +376,11 @@ impl<'a> Chain<'a> {
             self.inbound_client,
             self.app_server,
         ]
-        .into_iter()
-        .flatten()
+    }
+
+    /// The sockets that are there, in that order.
+    pub fn sockets(&self) -> impl Iterator<Item = &'a Exchange> + use<'a> {
+        self.places().into_iter().flatten()
     }
 }
 

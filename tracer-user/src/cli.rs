@@ -3,10 +3,11 @@
 use crate::config::{AgentArgs, Buckets, Interval};
 use crate::metrics::{LabelSet, ResponseCode};
 use crate::recording::Settings;
+use crate::requests;
 use crate::top::{self, Column};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 /// Latency of every hop of every request in an Envoy mesh, from outside the processes.
@@ -53,6 +54,7 @@ Examples:
   hoptrace config --max-series 100 > h.toml      the effective configuration as a file
   hoptrace agent --config h.toml                 and how to use it
   hoptrace top                                   the same, live in a terminal
+  hoptrace requests --min 5ms                    single requests as they come, each a waterfall
   hoptrace record h.rec --for 10s                what the agent would see, as a file
   hoptrace replay h.rec                          and the metrics it would show
   hoptrace completions bash > /etc/bash_completion.d/hoptrace
@@ -70,6 +72,9 @@ pub enum Command {
     /// Show live what an agent measures: pairs of workloads, and where their time goes
     #[command(long_about = TOP_ABOUT, after_long_help = TOP_EXAMPLES)]
     Top(TopCommand),
+    /// Show single requests of an agent as they come, with the way of each
+    #[command(long_about = REQUESTS_ABOUT, after_long_help = REQUESTS_EXAMPLES)]
+    Requests(RequestsCommand),
     /// Record what comes from the kernel, for `hoptrace replay`
     #[command(long_about = RECORD_ABOUT)]
     Record(RecordCommand),
@@ -128,6 +133,24 @@ Examples:
   hoptrace top --agent 10.0.0.7:9465 --sort p99 --filter checkout
   kubectl -n hoptrace port-forward daemonset/hoptrace 9465 & hoptrace top
   hoptrace top --once --json | jq '.pairs[0].hop_mean_seconds'";
+
+const REQUESTS_ABOUT: &str = "\
+Show single requests of an agent as they come, with the way of each.
+
+A request has three lines: who asked whom, status and whole time; a bar of its way, first byte to first \
+byte; and the hops by their self times. A letter of the bar stands for a 72nd of the time: `a`pp, `i`nbound \
+and `o`utbound sidecar, `n`etwork, `l`oopback, and `·` for what is on another node. Small letters are bytes \
+that wait to be read or are on their way, capital ones work. An app's own calls are in its part of the bar, \
+not in its figure.
+
+Needs no rights. NO_COLOR is respected.";
+
+const REQUESTS_EXAMPLES: &str = "\
+Examples:
+  hoptrace requests --workload checkout --min 50ms
+  hoptrace requests 10.0.0.7:9465 --limit 5
+  kubectl -n hoptrace port-forward daemonset/hoptrace 9465 & hoptrace requests
+  hoptrace requests --for 10s --json | jq -s 'max_by(.duration_ns)'";
 
 const RECORD_ABOUT: &str = "\
 Record what comes from the kernel, for `hoptrace replay`: until told to stop (SIGINT or SIGTERM), \
@@ -236,6 +259,55 @@ impl From<TopCommand> for top::Options {
             sort: asked.sort,
             filter: asked.filter,
             once: asked.once,
+            json: asked.output.is_json(),
+        }
+    }
+}
+
+/// Arguments of `hoptrace requests`.
+#[derive(Args, Debug)]
+pub struct RequestsCommand {
+    /// Where the agent answers
+    #[arg(
+        value_name = "URL",
+        env = "HOPTRACE_AGENT",
+        default_value = "http://127.0.0.1:9465"
+    )]
+    pub agent: String,
+    /// A file with the token to show, where the agent asks for one
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Only with this in the name of a workload (name.namespace) or a service
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub workload: String,
+    /// Only requests that took as long
+    #[arg(long, value_name = "TIME")]
+    pub min: Option<Interval>,
+    /// So many requests, and no more
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroU64>,
+    /// For how long [default: until told to stop]
+    #[arg(long = "for", value_name = "TIME")]
+    pub time: Option<Interval>,
+    /// Text or JSON: one line for each request; times are nanoseconds.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl From<RequestsCommand> for requests::Options {
+    fn from(asked: RequestsCommand) -> Self {
+        Self {
+            agent: asked.agent,
+            token_file: asked.token_file,
+            workload: asked.workload,
+            least: asked.min.map(Interval::get),
+            limit: asked.limit.map(NonZeroU64::get),
+            time: asked.time.map(Interval::get),
             json: asked.output.is_json(),
         }
     }

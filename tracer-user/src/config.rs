@@ -19,7 +19,7 @@ pub use options::{AgentArgs, Options};
 pub use sidecars::{Mesh, ProxyAppSource};
 pub use values::{
     AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers,
-    PodBoundary, ReadHook, RingSize,
+    PodBoundary, ReadHook, RingSize, Ui,
 };
 
 use crate::join::JoinConfig;
@@ -47,6 +47,8 @@ pub struct Config {
     pub tls_key: Option<PathBuf>,
     /// Who may see `/metrics`.
     pub auth: AuthSpec,
+    /// Whether the page and single requests are served beside `/metrics`.
+    pub ui: Ui,
     /// Who is who.
     pub identity: IdentitySpec,
     /// Whose sidecars there are: what is not told of them follows from it.
@@ -127,6 +129,7 @@ impl Config {
             tls_cert: None,
             tls_key: None,
             auth: AuthSpec::None,
+            ui: Ui::On,
             identity: IdentitySpec::Cgroup,
             mesh,
             proxy_names: Names::one(sidecars.process),

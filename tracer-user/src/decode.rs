@@ -89,6 +89,8 @@ pub struct Size {
 pub struct Http {
     /// What the request prefix is.
     pub request: RequestHead,
+    /// Method, empty when unknown; a recording does not have it.
+    pub method: &'static str,
     /// Status code, 0 unknown.
     pub status: u16,
     /// Hash of `x-request-id`, 0 when absent or beyond the prefix.

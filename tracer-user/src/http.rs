@@ -2,23 +2,29 @@
 
 mod auth;
 mod coding;
+mod live;
+mod page;
 mod tls;
 
 pub use auth::{Auth, Reviews};
 pub use coding::Coding;
+pub use live::{BEAT, LINES_CONTENT_TYPE, Lines, Live};
 pub use tls::Tls;
 
 use auth::Verdict;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use live::Asked;
+use page::{Api, JSON, PAGE, POLICY};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -49,6 +55,8 @@ const INDEX: &str = "<!doctype html><title>hoptrace</title><h1>hoptrace</h1>\
     <a href=\"/healthz\">/healthz</a> while the process lives, \
     <a href=\"/readyz\">/readyz</a> once the hooks are attached.\n";
 
+const SWITCHED_OFF: &str = "single requests are not shown here; start the agent with --ui on\n";
+
 /// What the agent shows to the outside.
 pub trait Exposition: Send + Sync + 'static {
     /// Writes the metrics in Prometheus' text format. It may take its time: it is called on a thread
@@ -63,7 +71,14 @@ pub trait Exposition: Send + Sync + 'static {
     /// # Errors
     /// The reason why not, shown to whoever asks.
     fn ready(&self) -> Result<String, String>;
+    /// Single requests; `None` where they are not shown.
+    fn live(&self) -> Option<&dyn Live> {
+        None
+    }
 }
+
+/// What is answered: a whole, or lines as they come.
+type Answer = Response<Either<Full<Bytes>, Lines>>;
 
 /// Why there is no HTTP side.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +129,7 @@ pub enum HttpError {
 pub struct Guard {
     /// Certificate and key; `None` for plain HTTP.
     pub tls: Option<Tls>,
-    /// Who may see `/metrics`. The kubelet, which probes, has no credentials.
+    /// Who may see everything but `/healthz` and `/readyz`.
     pub auth: Auth,
 }
 
@@ -241,8 +256,9 @@ where
     }
 }
 
-async fn answer_to(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
-    if request.uri().path() == "/metrics" {
+async fn answer_to(request: &Request<Incoming>, served: &Served) -> Answer {
+    // The kubelet, which probes, has no credentials.
+    if !matches!(request.uri().path(), "/healthz" | "/readyz") {
         match served.guard.auth.judge(request.headers()).await {
             Verdict::Allowed => {}
             Verdict::Unknown(challenge) => {
@@ -261,7 +277,7 @@ async fn answer_to(request: &Request<Incoming>, served: &Served) -> Response<Ful
     respond(request, served).await
 }
 
-async fn respond(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, served: &Served) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response
@@ -269,39 +285,111 @@ async fn respond(request: &Request<Incoming>, served: &Served) -> Response<Full<
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    let path = request.uri().path();
+    if let (Some(api), Some(_live)) = (Api::of(path), served.exposition.live()) {
+        return told(api, request.headers(), served).await;
+    }
+    match path {
         "/metrics" => metrics(request.headers(), served).await,
         "/healthz" => plain(StatusCode::OK, "ok\n"),
         "/readyz" => match served.exposition.ready() {
             Ok(degraded) => plain(StatusCode::OK, format!("ok\n{degraded}")),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
-        "/" => answer(StatusCode::OK, "text/html; charset=utf-8", INDEX),
+        "/requests" => requests(request.uri().query().unwrap_or_default(), served),
+        "/" => index(served),
         _ => plain(StatusCode::NOT_FOUND, "not found; try /metrics\n"),
     }
 }
 
-/// The metrics, made apart from the thread that empties the ring.
-async fn metrics(headers: &HeaderMap, served: &Served) -> Response<Full<Bytes>> {
-    let coding = Coding::accepted(headers);
-    let exposition = Arc::clone(&served.exposition);
+/// Single requests, as they come.
+fn requests(query: &str, served: &Served) -> Answer {
+    let Some(live) = served.exposition.live() else {
+        return plain(StatusCode::NOT_FOUND, SWITCHED_OFF);
+    };
+    let asked = match Asked::of(query) {
+        Ok(asked) => asked,
+        Err(sentence) => return plain(StatusCode::BAD_REQUEST, sentence),
+    };
+    match live.listen(asked.filter) {
+        Ok(listener) => {
+            let lines = Lines::new(listener, asked.limit);
+            let mut response = answer(StatusCode::OK, LINES_CONTENT_TYPE, "");
+            *response.body_mut() = Either::Right(lines);
+            response
+                .headers_mut()
+                .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}
+
+/// The page; where it is switched off, links.
+fn index(served: &Served) -> Answer {
+    const HTML: &str = "text/html; charset=utf-8";
+    if served.exposition.live().is_none() {
+        return answer(StatusCode::OK, HTML, INDEX);
+    }
+    let mut response = answer(StatusCode::OK, HTML, PAGE);
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    keep_apart(headers);
+    response
+}
+
+/// For who looks with a browser: nothing is kept, and nobody else's page may use it.
+fn keep_apart(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let name = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(name, HeaderValue::from_static("same-origin"));
+}
+
+async fn metrics(headers: &HeaderMap, served: &Served) -> Answer {
     // Held until it is done, even if nobody waits for it any more.
     let turn = Arc::clone(&served.turn).lock_owned().await;
-    let made = tokio::task::spawn_blocking(move || {
-        let body = coding.body(|out| exposition.metrics(out));
-        drop(turn);
-        body
-    });
+    let write = move |exposition: &dyn Exposition, out: &mut dyn io::Write| {
+        let _turn = turn;
+        exposition.metrics(out)
+    };
+    made(METRICS_CONTENT_TYPE, headers, served, write).await
+}
+
+/// What the page asks for.
+async fn told(api: Api, headers: &HeaderMap, served: &Served) -> Answer {
+    let write = move |exposition: &dyn Exposition, out: &mut dyn io::Write| {
+        let live = exposition.live();
+        live.map_or(Ok(()), |live| api.write(live, out))
+    };
+    let mut response = made(JSON, headers, served, write).await;
+    keep_apart(response.headers_mut());
+    response
+}
+
+/// What `write` writes, made apart from the thread that empties the ring.
+async fn made(
+    content_type: &'static str,
+    headers: &HeaderMap,
+    served: &Served,
+    write: impl FnOnce(&dyn Exposition, &mut dyn io::Write) -> io::Result<()> + Send + 'static,
+) -> Answer {
+    let coding = Coding::accepted(headers);
+    let exposition = Arc::clone(&served.exposition);
+    let made = tokio::task::spawn_blocking(move || coding.body(|out| write(&*exposition, out)));
     let made = made.await.map_err(io::Error::other);
     let body = match made.and_then(|body| body) {
         Ok(body) => body,
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be shown");
-            let text = "the metrics cannot be shown; the agent's log says why\n";
+            tracing::error!(%error, "an answer cannot be made");
+            let text = "it cannot be shown; the agent's log says why\n";
             return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
         }
     };
-    let mut response = answer(StatusCode::OK, METRICS_CONTENT_TYPE, body);
+    let mut response = answer(StatusCode::OK, content_type, body);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if coding == Coding::Gzip {
@@ -310,16 +398,12 @@ async fn metrics(headers: &HeaderMap, served: &Served) -> Response<Full<Bytes>> 
     response
 }
 
-fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer(status, "text/plain; charset=utf-8", body)
 }
 
-fn answer(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -5,16 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::decode::{Http, RequestHead};
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
-const METHODS: [&[u8]; 9] = [
-    b"GET ",
-    b"POST ",
-    b"PUT ",
-    b"HEAD ",
-    b"DELETE ",
-    b"PATCH ",
-    b"OPTIONS ",
-    b"CONNECT ",
-    b"TRACE ",
+const METHODS: [&str; 9] = [
+    "GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE",
 ];
 /// More headers than an Envoy sends within the prefix.
 const MAX_HEADERS: usize = 48;
@@ -33,10 +25,10 @@ pub fn parse(request: &[u8], response: &[u8]) -> Http {
         http.request = RequestHead::Http2;
         return http;
     }
-    if !METHODS.iter().any(|method| request.starts_with(method)) {
+    let Some(method) = method(request) else {
         http.request = RequestHead::Continuation;
         return http;
-    }
+    };
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);
     match head.parse(request) {
@@ -46,11 +38,20 @@ pub fn parse(request: &[u8], response: &[u8]) -> Http {
             return http;
         }
     }
+    http.method = method;
     // A cut prefix leaves the header array unfilled, so the values are looked up in the bytes.
     http.request_id = header(request, b"x-request-id").map_or(0, hash);
     http.trace_id = header(request, b"traceparent").map_or(0, trace);
     http.probe = header(request, b"user-agent").is_some_and(is_prober);
     http
+}
+
+/// `GET / HTTP/1.1` → `GET`.
+fn method(request: &[u8]) -> Option<&'static str> {
+    METHODS.into_iter().find(|method| {
+        let rest = request.strip_prefix(method.as_bytes());
+        rest.and_then(<[u8]>::first) == Some(&b' ')
+    })
 }
 
 /// `HTTP/1.1 200 OK` → 200.

@@ -27,6 +27,11 @@ mod underway;
 // What comes out.
 pub mod http;
 pub mod metrics;
+pub mod tap;
+
+// What reads an agent.
+pub(crate) mod client;
+pub mod requests;
 pub mod top;
 
 // Around it.

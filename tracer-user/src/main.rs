@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tracer_user::cli::{Cli, Command, RecordCommand, ReplayCommand, VERSION};
 use tracer_user::config::{AgentArgs, Config, Interval, Resolved};
 use tracer_user::recording::replay::exposition;
-use tracer_user::{agent, doctor, logging, privilege, top};
+use tracer_user::{agent, doctor, logging, privilege, requests, top};
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -31,6 +31,10 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
         Command::Agent(agent) => run_agent(agent.args, matches),
         Command::Top(asked) => {
             top::run(&asked.into())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Requests(asked) => {
+            requests::run(&asked.into())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Record(record) => run_record(record, matches),

@@ -3,6 +3,7 @@
 //! The hot path is [`Metrics::observe`]: it finds the children of a request by its borrowed labels
 //! and formats no text. Everything is flushed into the registry when it is scraped.
 
+pub mod figures;
 pub mod label_set;
 pub mod names;
 mod process;
@@ -16,6 +17,7 @@ use crate::boundary::Verdict;
 use crate::identity::kubernetes::status::{FeedReport, Reason};
 use crate::load::boundary::Interfaces;
 use crate::model::{CallMethod, Dropped, Fate, Gone, Method, RequestTimes};
+use crate::tap::Handed;
 use names::Family;
 use prometheus::core::Collector;
 use prometheus::{
@@ -63,6 +65,8 @@ pub struct Metrics {
     interfaces: IntGaugeVec,
     interface_errors: IntCounterVec,
     calls: IntCounterVec,
+    tap_requests: IntCounterVec,
+    tap_listeners: IntGauge,
     bpf_run_seconds: CounterVec,
     bpf_runs: IntCounterVec,
     identity_synced: IntGaugeVec,
@@ -101,10 +105,7 @@ impl Metrics {
             exchanges: int_counters(&registry, names::EXCHANGES)?,
             exchange: vec![[const { None }; Method::ALL.len()]; Fate::ALL.len()],
             records: int_counter(&registry, names::RECORDS)?,
-            pending: {
-                let gauge = IntGauge::with_opts(options(names::PENDING))?;
-                register(&registry, gauge)?
-            },
+            pending: int_gauge(&registry, names::PENDING)?,
             lost: int_counters(&registry, names::RECORDS_LOST)?,
             capped: int_counter(&registry, names::LABEL_SETS_CAPPED)?,
             dropped: int_counters(&registry, names::TIMES_DROPPED)?,
@@ -112,6 +113,8 @@ impl Metrics {
             interfaces: int_gauges(&registry, names::POD_INTERFACES)?,
             interface_errors: int_counters(&registry, names::POD_INTERFACE_ERRORS)?,
             calls: int_counters(&registry, names::APP_CALLS)?,
+            tap_requests: int_counters(&registry, names::TAP_REQUESTS)?,
+            tap_listeners: int_gauge(&registry, names::TAP_LISTENERS)?,
             bpf_run_seconds: {
                 let family = names::BPF_RUN_SECONDS;
                 register(&registry, CounterVec::new(options(family), family.labels)?)?
@@ -135,6 +138,7 @@ impl Metrics {
                 }
             }
         }
+        self.set_tap(0, Handed::default());
         for dropped in Dropped::ALL {
             self.count_dropped(dropped, 0);
         }
@@ -282,6 +286,17 @@ impl Metrics {
         }
     }
 
+    /// Sets how many listen to single requests, and what became of these since the start.
+    pub fn set_tap(&self, listeners: usize, handed: Handed) {
+        self.tap_listeners
+            .set(i64::try_from(listeners).unwrap_or(i64::MAX));
+        for (result, total) in handed.by_result() {
+            if let Ok(counter) = self.tap_requests.get_metric_with_label_values(&[result]) {
+                raise(&counter, total);
+            }
+        }
+    }
+
     /// Shows how a source of names is doing.
     pub fn set_identity(&mut self, report: &FeedReport) {
         let resource = report.feed.as_str();
@@ -319,6 +334,12 @@ impl Metrics {
     /// Forgets label sets without a request for `idle`; call it about once a minute.
     pub fn expire_idle(&mut self, now: Instant, idle: Duration) {
         self.requests.expire(now, idle);
+    }
+
+    /// What was counted of each pair of workloads.
+    #[must_use]
+    pub fn pairs(&self) -> figures::Pairs {
+        self.requests.pairs()
     }
 
     /// Number of sets of common labels in use.
@@ -396,6 +417,10 @@ fn int_counters(registry: &Registry, family: Family) -> Result<IntCounterVec, Me
         registry,
         IntCounterVec::new(options(family), family.labels)?,
     )
+}
+
+fn int_gauge(registry: &Registry, family: Family) -> Result<IntGauge, MetricsError> {
+    register(registry, IntGauge::with_opts(options(family))?)
 }
 
 fn int_gauges(registry: &Registry, family: Family) -> Result<IntGaugeVec, MetricsError> {

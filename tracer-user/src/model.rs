@@ -3,11 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Nanoseconds of CLOCK_MONOTONIC, the clock of every stamp.
 pub type Ktime = u64;
 
 /// Where a request spends time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Hop {
     /// The application, less the calls it made itself.
     App,
@@ -45,7 +48,8 @@ impl Hop {
 }
 
 /// Direction of the payload whose way through the hop is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Leg {
     /// Client to server.
     Request,
@@ -71,7 +75,8 @@ impl Leg {
 }
 
 /// The parts of a hop; the sum over the parts is the hop, so `sum()` never counts twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Arrival in the socket until the process read it.
     Queue,

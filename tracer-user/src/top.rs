@@ -1,6 +1,6 @@
 //! `hoptrace top`: what an agent measures, live in a terminal, or as text and JSON for others.
 //!
-//! Everything comes from `/metrics`, as Prometheus gets it: `scrape` fetches it, `totals` sums it by
+//! Everything comes from `/metrics`, as Prometheus gets it: `client` fetches it, `totals` sums it by
 //! pair of workloads, `rows` makes the figures of the time between two looks, and `screen` or `text`
 //! shows them.
 
@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::Agent;
+
 mod rows;
-mod scrape;
 mod screen;
-mod text;
+pub(crate) mod text;
 mod totals;
 
 pub use rows::{Column, Row, rows};
@@ -40,13 +41,13 @@ pub struct Options {
 
 /// Two looks and what was between them.
 struct Looks {
-    agent: scrape::Agent,
+    agent: Agent,
     last: (Instant, Totals),
 }
 
 impl Looks {
     fn first(options: &Options) -> Result<Self> {
-        let agent = scrape::Agent::new(&options.agent, options.token_file.clone())?;
+        let agent = Agent::new(&options.agent, options.token_file.clone())?;
         let last = (Instant::now(), Totals::of(&agent.metrics()?));
         Ok(Self { agent, last })
     }

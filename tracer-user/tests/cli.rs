@@ -232,7 +232,7 @@ fn exit_codes_are_those_of_the_table() {
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mesh.rec");
     let agent = quiet_agent();
     let wrong = "--no-such-option";
-    let cases: [(&[&str], i32); 21] = [
+    let cases: [(&[&str], i32); 23] = [
         (&["agent", "--print-config"], 0),
         (&["agent", "--log", "a=b=c"], 1),
         (&["agent", wrong], 2),
@@ -244,6 +244,8 @@ fn exit_codes_are_those_of_the_table() {
         ),
         (&["top", "--once", "--agent", "http://127.0.0.1:1"], 1),
         (&["top", wrong], 2),
+        (&["requests", "http://127.0.0.1:1"], 1),
+        (&["requests", wrong], 2),
         (&["record", absent, "--config", absent], 1),
         (&["record", wrong], 2),
         (&["replay", fixture], 0),
@@ -268,6 +270,8 @@ fn exit_codes_are_those_of_the_table() {
     // As the node is; the other test holds the code to what it says. And what takes a kernel is in
     // tests/replay.rs.
     seen.insert(("doctor".to_owned(), 0));
+    // An agent that tells requests: tests/live/main.rs.
+    seen.insert(("requests".to_owned(), 0));
     seen.insert(("record".to_owned(), 0));
     assert_eq!(seen, documented());
 }

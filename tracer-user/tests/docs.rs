@@ -28,7 +28,7 @@ use tracer_user::model::{
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 20] = [
+const FAMILIES: [Family; 22] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
@@ -42,6 +42,8 @@ const FAMILIES: [Family; 20] = [
     names::NETWORK_SPLITS,
     names::POD_INTERFACES,
     names::POD_INTERFACE_ERRORS,
+    names::TAP_REQUESTS,
+    names::TAP_LISTENERS,
     names::BPF_RUN_SECONDS,
     names::BPF_RUNS,
     names::IDENTITY_SYNCED,

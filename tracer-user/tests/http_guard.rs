@@ -116,7 +116,7 @@ async fn a_new_certificate_needs_no_new_agent() {
 }
 
 #[tokio::test]
-async fn a_password_is_asked_for_metrics_alone() {
+async fn a_password_is_asked_for_all_but_probes() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("passwords");
     // The example of RFC 7617.
@@ -140,6 +140,8 @@ async fn a_password_is_asked_for_metrics_alone() {
             "401 Unauthorized",
         ),
         ("/metrics", aladdin, "200 OK"),
+        ("/", "", "401 Unauthorized"),
+        ("/requests", "", "401 Unauthorized"),
         ("/readyz", "", "200 OK"),
         ("/healthz", "", "200 OK"),
     ];

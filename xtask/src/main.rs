@@ -24,6 +24,7 @@ mod lint;
 mod manifests;
 mod paths;
 mod run;
+mod screenshots;
 mod setup;
 mod soak;
 mod test;
@@ -87,6 +88,8 @@ enum Task {
     Dashboards(dashboards::Options),
     /// Make a book of the pages, and follow every link in it: target/book/html.
     Book,
+    /// Take the pictures of the agent's page for `docs/images`, in a real browser.
+    Screenshots,
     /// A mesh in network namespaces, with real Envoy sidecars (needs root).
     #[command(subcommand)]
     Lab(lab::Command),
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Task::Manifests(options) => manifests::run(&options),
         Task::Dashboards(options) => dashboards::run(&options),
         Task::Book => book::run(),
+        Task::Screenshots => screenshots::run(),
         Task::Lab(command) => lab::run(&command),
         Task::Image(options) => image::run(&options),
         Task::Cluster(command) => cluster::run(&command),

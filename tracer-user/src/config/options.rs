@@ -2,7 +2,7 @@
 
 use super::values::{
     AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers,
-    PodBoundary, ReadHook, RingSize,
+    PodBoundary, ReadHook, RingSize, Ui,
 };
 use super::{Config, Mesh, ProxyAppSource, Source, Sources};
 use crate::metrics::{LabelSet, ResponseCode};
@@ -178,7 +178,7 @@ pub struct Options {
     )]
     pub pod_boundary: Option<PodBoundary>,
 
-    /// Address of /metrics, /healthz and /readyz [default: 0.0.0.0:9465]
+    /// Address of /metrics, /healthz and /readyz, and of the page [default: 0.0.0.0:9465]
     #[arg(
         long,
         value_name = "ADDR:PORT",
@@ -205,7 +205,7 @@ pub struct Options {
     )]
     pub tls_key: Option<PathBuf>,
 
-    /// Who may see /metrics: `none` asks nobody, `basic:FILE` for a line of it (user:password),
+    /// Who may see /metrics, the page and single requests: `none` asks nobody, `basic:FILE` for a line of it (user:password),
     /// `token-review` for a bearer token that the Kubernetes API knows and allows [default: none]
     #[arg(
         long,
@@ -214,6 +214,16 @@ pub struct Options {
         help_heading = "Metrics"
     )]
     pub auth: Option<AuthSpec>,
+
+    /// Serve a page at / and single requests at /requests, to whoever may see /metrics
+    /// [default: on]
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        env = "HOPTRACE_UI",
+        help_heading = "Metrics"
+    )]
+    pub ui: Option<Ui>,
 
     /// Upper bounds of the histograms in seconds, ascending, separated by commas
     /// [default: 10 µs to 10 s in steps of 1-2-5]
@@ -414,6 +424,7 @@ impl Config {
             tls_cert,
             tls_key,
             auth,
+            ui,
             identity,
             mesh,
             proxy_names,

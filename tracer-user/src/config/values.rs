@@ -433,6 +433,16 @@ pub enum PodBoundary {
     On,
 }
 
+/// Whether the page and single requests are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Ui {
+    /// Metrics alone.
+    Off,
+    /// To whoever may see the metrics.
+    On,
+}
+
 /// On which legs headers are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -79,6 +79,18 @@ pub const TIMES_DROPPED: Family = Family {
     help: "Times that would have been negative and are in no histogram, by hop (or request, for a whole one) and reason.",
     labels: &["time", "reason"],
 };
+/// Single requests that somebody asked for.
+pub const TAP_REQUESTS: Family = Family {
+    name: "hoptrace_tap_requests_total",
+    help: "Single requests that a listener (/requests) asked for, by whether they were handed over (delivered) or its queue was full (dropped).",
+    labels: &["result"],
+};
+/// Who asks for them.
+pub const TAP_LISTENERS: Family = Family {
+    name: "hoptrace_tap_listeners",
+    help: "Listeners to single requests at this moment.",
+    labels: &[],
+};
 /// Run time of our programs, from the kernel's accounting.
 pub const BPF_RUN_SECONDS: Family = Family {
     name: "hoptrace_bpf_run_seconds_total",

@@ -1,7 +1,8 @@
 //! The histograms of the requests: one set of children for each set of common labels.
 
+use super::figures::{Figures, PairName, Pairs};
 use super::label_set::{LabelSet, Projection, ResponseCode};
-use super::names;
+use super::names::{self, CommonLabel};
 use crate::model::{
     Gone, Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes, Workload,
 };
@@ -60,6 +61,7 @@ struct Series {
     hops: [Option<LocalHistogram>; HOP_CHILDREN],
     requests: [Option<LocalHistogram>; REPORTERS.len()],
     rtt: Option<LocalHistogram>,
+    figures: Figures,
     touched: bool,
     last_touched: Option<Instant>,
 }
@@ -72,6 +74,7 @@ impl Series {
             hops: [const { None }; HOP_CHILDREN],
             requests: [const { None }; REPORTERS.len()],
             rtt: None,
+            figures: Figures::default(),
             touched: true,
             last_touched: None,
         })
@@ -79,6 +82,7 @@ impl Series {
 
     fn observe(&mut self, families: &Families, times: &RequestTimes) {
         self.touched = true;
+        self.figures.observe(times);
         let values = &self.values;
         for time in &times.hops {
             let own = || [time.hop.as_str(), time.leg.as_str(), time.part.as_str()];
@@ -242,6 +246,28 @@ impl Table {
             .iter()
             .chain(&self.overflow)
             .for_each(|series| series.flush());
+    }
+
+    /// What was counted, by pair of workloads.
+    pub(super) fn pairs(&self) -> Pairs {
+        let names: Vec<_> = self.set.iter().collect();
+        let mut pairs = Pairs::default();
+        for series in self.series.iter().chain(&self.overflow) {
+            let value = |wanted: CommonLabel| {
+                let at = names.iter().position(|name| *name == wanted);
+                let value = at.and_then(|at| series.values.get(at));
+                value.cloned().unwrap_or_default()
+            };
+            let pair = PairName {
+                source_workload: value(CommonLabel::SourceWorkload),
+                source_workload_namespace: value(CommonLabel::SourceWorkloadNamespace),
+                destination_workload: value(CommonLabel::DestinationWorkload),
+                destination_workload_namespace: value(CommonLabel::DestinationWorkloadNamespace),
+                destination_service_name: value(CommonLabel::DestinationServiceName),
+            };
+            pairs.add(pair, &series.figures);
+        }
+        pairs
     }
 
     /// Number of label sets, those of the overflow not counted.

@@ -321,6 +321,7 @@ mod tests {
         for trace_id in [0, 7] {
             let told = Http {
                 request: RequestHead::Http1,
+                method: "",
                 status: 404,
                 request_id: 5,
                 trace_id,

@@ -1,7 +1,7 @@
 //! The terminal: pairs in a table with a bar of hops each, and one pair with its steps.
 
 use super::rows::{Column, Row};
-use super::text::{duration, heading};
+use super::text::{duration, heading, letter, wants_colours};
 use super::totals::Pair;
 use super::{Looks, Options};
 use crate::model::Hop;
@@ -42,7 +42,7 @@ pub(super) fn run(options: &Options, mut looks: Looks) -> Result<()> {
         agent: options.agent.clone(),
         sort: options.sort,
         filter: options.filter.clone(),
-        colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        colours: wants_colours(),
         ..View::default()
     };
     let mut terminal = ratatui::try_init().context("the terminal refuses")?;
@@ -297,16 +297,6 @@ impl View {
             Hop::Loopback => Color::Gray,
         };
         Style::new().fg(Color::Black).bg(colour)
-    }
-}
-
-fn letter(hop: Hop) -> &'static str {
-    match hop {
-        Hop::App => "a",
-        Hop::SidecarInbound => "i",
-        Hop::SidecarOutbound => "o",
-        Hop::Network => "n",
-        Hop::Loopback => "l",
     }
 }
 

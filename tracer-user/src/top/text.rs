@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
 /// Seconds as people read them.
-pub(super) fn duration(seconds: Option<f64>) -> String {
+pub(crate) fn duration(seconds: Option<f64>) -> String {
     match seconds {
         None => "–".to_owned(),
         Some(seconds) if seconds < 0.001 => format!("{:.0} µs", seconds * 1e6),
@@ -17,7 +17,7 @@ pub(super) fn duration(seconds: Option<f64>) -> String {
 }
 
 /// Short names of the hops, as headings.
-pub(super) fn heading(hop: Hop) -> &'static str {
+pub(crate) fn heading(hop: Hop) -> &'static str {
     match hop {
         Hop::App => "app",
         Hop::SidecarInbound => "inbound",
@@ -25,6 +25,22 @@ pub(super) fn heading(hop: Hop) -> &'static str {
         Hop::Network => "network",
         Hop::Loopback => "loopback",
     }
+}
+
+/// What stands for a hop in a bar.
+pub(crate) fn letter(hop: Hop) -> &'static str {
+    match hop {
+        Hop::App => "a",
+        Hop::SidecarInbound => "i",
+        Hop::SidecarOutbound => "o",
+        Hop::Network => "n",
+        Hop::Loopback => "l",
+    }
+}
+
+/// Whether whoever looks wants colours (no-color.org).
+pub(crate) fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// One line a pair: means of the hops behind the whole request's figures.

@@ -27,10 +27,12 @@ pub(super) const ARM64: &[&str] = &[
     "qemu-user-static",
 ];
 /// A C compiler for what the agent bundles; the lab's pods, services, scrapes and
-/// images; clients and servers of others for the tests.
+/// images; clients and servers of others for the tests; a browser for the page, with letters.
 pub(super) const BASE: &[&str] = &[
     "busybox-static",
+    "chromium",
     "curl",
+    "fonts-dejavu-core",
     "gcc",
     "libc6-dev",
     "iproute2",
