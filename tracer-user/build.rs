@@ -7,12 +7,13 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 /// By variable, and where it is without one. The first is the one that `-V` tells of.
-const OBJECTS: [(&str, &str); 2] = [
+const OBJECTS: [(&str, &str); 3] = [
     ("HOPTRACE_EBPF_OBJECT", "../target/bpf/hoptrace.o"),
     (
         "HOPTRACE_BOUNDARY_OBJECT",
         "../target/bpf/hoptrace-boundary.o",
     ),
+    ("HOPTRACE_HTTP2_OBJECT", "../target/bpf/hoptrace-http2.o"),
 ];
 /// Digits of hashes: enough to tell any two apart.
 const DIGITS: usize = 12;

@@ -24,9 +24,10 @@ const COMPILER: &str = "/usr/share/java/eclipse-jdt-core.jar";
 const COMPLETE: &str = "complete";
 
 /// What servers and clients are told to do, by the name of the file.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("server.mjs", include_str!("../kit/server.mjs")),
     ("server.py", include_str!("../kit/server.py")),
+    ("client.py", include_str!("../kit/client.py")),
     ("http.js", include_str!("../kit/http.js")),
     ("grpc.js", include_str!("../kit/grpc.js")),
     ("kit.proto", include_str!("../kit/kit.proto")),

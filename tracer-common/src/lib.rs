@@ -6,9 +6,11 @@
 #![no_std]
 
 pub mod boundary;
+pub mod http2;
 pub mod loss;
 pub mod record;
 
 pub use boundary::{BOUNDARY_LOSS_SLOTS, BoundaryLoss, BoundaryRecord};
+pub use http2::{HTTP2_LOSS_SLOTS, Http2Loss, Http2Record};
 pub use loss::{LOSS_SLOTS, Loss};
 pub use record::{ExchangeRecord, Heads, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, SocketInfo};

@@ -6,7 +6,7 @@ use tracer_common::record::{PAYLOAD_HTTP, PAYLOAD_HTTP2, PAYLOAD_OTHER, PAYLOAD_
 use tracer_common::{Loss, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN};
 
 use crate::loss;
-use crate::segment::Segment;
+use crate::segment::{Segment, bounded};
 use crate::socket::{KEEP_HEADERS, SocketState};
 
 /// Turns of a TLS handshake: hello and finished.
@@ -137,22 +137,4 @@ fn is_method(head: u32) -> bool {
         || head == word(b"OPTI")
         || head == word(b"CONN")
         || head == word(b"TRAC")
-}
-
-/// `min(len, max)` of a `len` of at least 1, in a way that every verifier sees: before Linux 6.8 it
-/// learns no lower bound from a comparison with zero, so the bound is taken one below and one is added.
-#[inline(always)]
-pub(crate) fn bounded(len: u32, max: u32) -> u32 {
-    let mut last = len.wrapping_sub(1);
-    #[cfg(target_arch = "bpf")]
-    // SAFETY: adds nothing; it only hides the value's origin from the optimiser, which would undo the
-    // detour. An instruction and not an empty statement: that would give two lines of debug information
-    // to the one that follows, which the kernel refuses.
-    unsafe {
-        core::arch::asm!("{0} += 0", inout(reg) last, options(nomem, nostack, preserves_flags));
-    }
-    if last > max - 1 {
-        last = max - 1;
-    }
-    last + 1
 }

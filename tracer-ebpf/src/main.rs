@@ -21,12 +21,15 @@ use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 
 mod emit;
 mod empty;
+mod endpoint;
 mod header;
+mod legs;
 mod loss;
 mod naive;
 mod segment;
 mod settings;
 mod socket;
+mod stamp;
 mod thread;
 mod turn;
 

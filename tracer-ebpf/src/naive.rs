@@ -10,7 +10,7 @@ use aya_ebpf::macros::{btf_tracepoint, cgroup_skb};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 
 use crate::segment::{self, Kind};
-use crate::{PASS, emit, header};
+use crate::{PASS, emit};
 
 /// Of the payload, as far as the packet goes.
 const PREFIX_LEN: usize = 512;
@@ -78,7 +78,7 @@ fn record(ctx: &SkBuffContext) {
         (*packet).len = segment.len;
         let addresses = (&raw mut (*packet).addresses).cast();
         let prefix = (&raw mut (*packet).prefix).cast();
-        let len = header::bounded(segment.len, PREFIX_LEN as u32);
+        let len = segment::bounded(segment.len, PREFIX_LEN as u32);
         if bpf_skb_load_bytes(skb.cast(), ADDRESSES, addresses, 32) == 0
             && bpf_skb_load_bytes(skb.cast(), segment.offset, prefix, len) == 0
         {

@@ -138,3 +138,21 @@ unsafe fn word(at: *const u8) -> u32 {
         at.cast::<u32>().read_unaligned()
     }
 }
+
+/// `min(len, max)` of a `len` of at least 1, in a way that every verifier sees: before Linux 6.8 it
+/// learns no lower bound from a comparison with zero, so the bound is taken one below and one is added.
+#[inline(always)]
+pub(crate) fn bounded(len: u32, max: u32) -> u32 {
+    let mut last = len.wrapping_sub(1);
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: adds nothing; it only hides the value's origin from the optimiser, which would undo the
+    // detour. An instruction and not an empty statement: that would give two lines of debug information
+    // to the one that follows, which the kernel refuses.
+    unsafe {
+        core::arch::asm!("{0} += 0", inout(reg) last, options(nomem, nostack, preserves_flags));
+    }
+    if last > max - 1 {
+        last = max - 1;
+    }
+    last + 1
+}

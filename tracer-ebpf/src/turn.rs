@@ -14,7 +14,7 @@ use crate::segment::{Kind, Segment, parse};
 use crate::socket::{
     ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT, SocketState,
 };
-use crate::{emit, header, loss, settings, socket, thread};
+use crate::{emit, header, loss, settings, socket, stamp, thread};
 
 /// The kernel's smoothed round trip time is read once in so many exchanges.
 const SRTT_EVERY: u32 = 16;
@@ -73,9 +73,8 @@ fn on_segment(
         return Ok(());
     }
     let now = match direction {
-        Direction::Egress => departure(ctx),
-        // SAFETY: takes nothing.
-        Direction::Ingress => unsafe { bpf_ktime_get_ns() },
+        Direction::Egress => stamp::departure(ctx),
+        Direction::Ingress => stamp::now(),
     };
     let server = state.record.side == SIDE_SERVER;
     if server == (direction == Direction::Ingress) {
@@ -84,19 +83,6 @@ fn on_segment(
         on_response(ctx, state, &segment, now, writer);
     }
     Ok(())
-}
-
-/// When TCP took the segment up for sending: it left that moment in the packet, in the same clock
-/// (`tcp_mstamp_refresh` and `skb_mstamp_ns` in net/ipv4/tcp_output.c), which spares asking again.
-#[inline(always)]
-fn departure(ctx: &SkBuffContext) -> u64 {
-    // SAFETY: a field of the program's own context.
-    let stamp = unsafe { (*ctx.skb.skb).tstamp };
-    if stamp != 0 {
-        return stamp;
-    }
-    // SAFETY: takes nothing.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// `connect` was called: the state begins with the SYN, so that the agent knows which read made an

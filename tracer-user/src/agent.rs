@@ -417,7 +417,7 @@ impl Core {
             };
             metrics.set_lost(loss.reason(), total);
         }
-        for (reason, total) in tracer.passages_lost() {
+        for (reason, total) in tracer.passages_lost().chain(tracer.frames_lost()) {
             metrics.set_lost(reason, total);
         }
         if let Some(boundary) = tracer.boundary() {
@@ -547,6 +547,7 @@ fn load_options(config: &Config) -> Result<LoadOptions, AgentError> {
             config::Headers::Off => load::Headers::Off,
         },
         sidecar_inbound_port: config.proxy_inbound_port.get(),
+        http2: config.http2 == config::Http2::On,
         log_level: config.bpf_log as u8,
     })
 }

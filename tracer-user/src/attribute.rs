@@ -5,8 +5,8 @@ use crate::calls::Calls;
 use crate::decode::{Exchange, Payload};
 use crate::join::Chain;
 use crate::model::{
-    CallMethod, Dropped, Hop, HopTime, Identity, Ktime, Leg, Negative, Part, Protocol, Reporter,
-    RequestLabels, RequestTimes, Workload,
+    CallMethod, Dropped, GrpcStatus, Hop, HopTime, Identity, Ktime, Leg, Negative, Part, Protocol,
+    Reporter, RequestLabels, RequestTimes, Workload,
 };
 
 /// Attributes chains. Remembers the calls that apps made, because a caller's own request ends
@@ -86,6 +86,7 @@ impl Attribute {
             labels: labels(chain, identity),
             hops: times.hops,
             totals,
+            grpc: grpc_status(chain),
             tcp_rtt_ns: chain
                 .outbound_client
                 // An app's own socket is the wire only where it has no sidecar.
@@ -296,6 +297,17 @@ fn totals(chain: &Chain<'_>, times: &mut Times) -> Vec<(Reporter, u64)> {
     totals
 }
 
+/// How a call of gRPC ended, as far as a server's socket on the way saw it.
+fn grpc_status(chain: &Chain<'_>) -> Option<GrpcStatus> {
+    let told = chain
+        .sockets()
+        .filter_map(|exchange| exchange.stream.and_then(|stream| stream.grpc));
+    told.reduce(|one, other| match one {
+        GrpcStatus::Code(_) => one,
+        GrpcStatus::Unknown => other,
+    })
+}
+
 fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> RequestLabels {
     let mut at = |exchange: Option<&Exchange>| {
         exchange.and_then(|exchange| {
@@ -343,12 +355,17 @@ fn labels(chain: &Chain<'_>, identity: &mut (impl Identity + ?Sized)) -> Request
         && chain
             .sockets()
             .any(|exchange| exchange.payload == Payload::Http);
+    let protocol = match (grpc_status(chain), http) {
+        (Some(_), _) => Protocol::Grpc,
+        (None, true) => Protocol::Http,
+        (None, false) => Protocol::Tcp,
+    };
     let wire = chain.outbound_client.or(chain.inbound_server);
     RequestLabels {
         source,
         destination,
         service,
-        protocol: if http { Protocol::Http } else { Protocol::Tcp },
+        protocol,
         response_code,
         mutual_tls: wire.is_some_and(|wire| wire.payload == Payload::Tls),
     }

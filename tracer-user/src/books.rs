@@ -22,6 +22,8 @@ pub struct Books {
     pub parse_error: u64,
     /// Records of sockets whose introduction was lost.
     pub unknown_socket: u64,
+    /// Streams of HTTP/2 that ended: exchanges that the agent puts together from records of frames.
+    pub streams: u64,
     /// Exchanges that still wait for their partners.
     pub pending: u64,
     /// Exchanges settled, by fate and method.
@@ -48,6 +50,11 @@ impl Books {
             Err(DecodeError::UnknownSocket(_)) => self.unknown_socket += 1,
             Err(_) => self.parse_error += 1,
         }
+    }
+
+    /// Counts one stream that ended.
+    pub const fn stream(&mut self) {
+        self.streams += 1;
     }
 
     /// Takes over the kernel side's counters.
@@ -78,10 +85,11 @@ impl Books {
         self.fates.iter().flatten().sum()
     }
 
-    /// Exchanges that the kernel side completed and whose record it delivered or lost.
+    /// Exchanges that the kernel side completed and whose record it delivered or lost, and streams that
+    /// ended.
     #[must_use]
     pub const fn completed(&self) -> u64 {
-        self.received + self.ring_full
+        self.received + self.ring_full + self.streams
     }
 
     /// Whether everything received has a fate, to the integer, and nothing is missing that the
@@ -89,7 +97,7 @@ impl Books {
     #[must_use]
     pub fn balance(&self) -> bool {
         self.missed <= self.ring_full
-            && self.received
+            && self.received + self.streams
                 == self.parse_error + self.unknown_socket + self.settled() + self.pending
     }
 
@@ -113,6 +121,9 @@ impl fmt::Display for Books {
             self.unknown_socket,
             self.pending
         )?;
+        if self.streams > 0 {
+            write!(f, " streams={}", self.streams)?;
+        }
         for (fate, method, count) in self.counts().filter(|(_, _, count)| *count > 0) {
             write!(f, " {}", fate.as_str())?;
             if method != Method::None {

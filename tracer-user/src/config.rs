@@ -18,7 +18,7 @@ pub use file::ConfigError;
 pub use options::{AgentArgs, Options};
 pub use sidecars::{Mesh, ProxyAppSource};
 pub use values::{
-    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers,
+    AuthSpec, BpfLog, Buckets, Headers, Http2, IdentitySpec, Interval, LogFormat, Names, Peers,
     PodBoundary, ReadHook, RingSize, Ui,
 };
 
@@ -95,6 +95,8 @@ pub struct Config {
     pub read_hook: ReadHook,
     /// Whether the time between pods is split at their boundaries.
     pub pod_boundary: PodBoundary,
+    /// Whether HTTP/2 is followed on plaintext legs.
+    pub http2: Http2,
     /// On which legs headers are looked at.
     pub headers: Headers,
     /// Whether the kernel accounts the run time of eBPF programs.
@@ -153,6 +155,7 @@ impl Config {
             max_pending: options::DEFAULT_MAX_PENDING,
             read_hook: ReadHook::Auto,
             pod_boundary: PodBoundary::Off,
+            http2: Http2::Off,
             headers: Headers::AppLegs,
             bpf_stats: false,
             bpf_log: BpfLog::Off,

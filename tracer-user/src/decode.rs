@@ -11,7 +11,7 @@ use tracer_common::{ExchangeRecord, REQUEST_PREFIX_LEN, RESPONSE_PREFIX_LEN, Soc
 use zerocopy::FromBytes;
 
 use crate::http_head;
-use crate::model::Ktime;
+use crate::model::{GrpcStatus, Ktime};
 use crate::sockets::Sockets;
 
 /// Which end of the connection the socket is.
@@ -71,6 +71,17 @@ pub struct Exchange {
     pub http: Http,
     /// What the stream positions tell of its size.
     pub size: Size,
+    /// Of an exchange that is a stream of HTTP/2, and not two turns of its connection.
+    pub stream: Option<Stream>,
+}
+
+/// What is known of an exchange that is a stream of HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// When the last frame of the answer passed, or what ended the stream before.
+    pub ended: Ktime,
+    /// How a call of gRPC ended; `None` where no `content-type` told that it is one.
+    pub grpc: Option<GrpcStatus>,
 }
 
 /// Bytes of an exchange's two turns on their connection, with TLS where there is TLS.
@@ -278,7 +289,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    fn new(cookie: u64, info: &SocketInfo) -> Self {
+    pub(crate) fn new(cookie: u64, info: &SocketInfo) -> Self {
         Self {
             cookie,
             cgroup_id: info.cgroup_id,
@@ -315,6 +326,7 @@ fn exchange(record: &ExchangeRecord, side: Side, socket: Arc<Socket>, http: Http
         no_response: flag(FLAG_NO_RESPONSE) || record.response_first_ktime_ns == 0,
         http,
         size: Size::default(),
+        stream: None,
     }
 }
 
@@ -342,6 +354,7 @@ impl Exchange {
         self.response_first
             .max(self.read.unwrap_or(0))
             .max(self.request_first)
+            .max(self.stream.map_or(0, |stream| stream.ended))
     }
 
     /// Server side: when the request was read, or its arrival when reads are not seen.

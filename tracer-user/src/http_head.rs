@@ -87,17 +87,18 @@ fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 
 /// The hash of the trace that `traceparent` names (W3C Trace Context, section 3.2: version, trace, parent and
 /// flags, parted by hyphens), 0 when it names none. The parent is another for each call.
-fn trace(value: &[u8]) -> u64 {
+pub(crate) fn trace(value: &[u8]) -> u64 {
     let trace = value.split(|byte| *byte == b'-').nth(1).unwrap_or_default();
     let named = trace.len() == 32 && trace.iter().any(|byte| *byte != b'0');
     if named { hash(trace) } else { 0 }
 }
 
-fn is_prober(agent: &[u8]) -> bool {
+pub(crate) fn is_prober(agent: &[u8]) -> bool {
     agent.starts_with(b"kube-probe/") || agent.starts_with(b"Prometheus/")
 }
 
-fn hash(value: &[u8]) -> u64 {
+/// The hash of a value, never 0.
+pub(crate) fn hash(value: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish().max(1)

@@ -47,6 +47,10 @@ pub trait Sink {
     fn chain(&mut self, chain: &Chain<'_>);
     /// The fate of one exchange; called once for each that was pushed.
     fn fate(&mut self, fate: Fate, method: Method);
+    /// Whether an exchange turned out to be something else, which nobody knew when it was pushed.
+    fn disowns(&self, _exchange: &Exchange) -> Option<Fate> {
+        None
+    }
 }
 
 /// Sizes and times of the join.
@@ -70,15 +74,25 @@ struct Node {
     refused: Option<Fate>,
 }
 
+/// Client's address, number of the request's first byte, and whether it is a stream's: the same at both
+/// ends of a connection.
+type End = (IpAddr, u32, bool);
+
+fn end(exchange: &Exchange) -> End {
+    let is_stream = exchange.stream.is_some();
+    (exchange.client().ip(), exchange.request_seq, is_stream)
+}
+
 /// The table of exchanges that wait.
 #[derive(Debug)]
 pub struct Join {
     config: JoinConfig,
     nodes: SlotMap<Id, Node>,
-    /// Ends whose other one has not come, by client's address and number of the request's first byte.
-    ends: HashMap<(IpAddr, u32), Id>,
-    /// With the container that they run in.
-    workers: HashMap<(u32, Lane), (u64, Worker<Id>)>,
+    /// Ends whose other one has not come.
+    ends: HashMap<End, Id>,
+    /// Those of turns and of streams apart: what is under TLS shows turns, whatever is in it. With the
+    /// container that they run in.
+    workers: HashMap<(u32, Lane, bool), (u64, Worker<Id>)>,
     /// What the sidecars' containers add to messages.
     sizes: HashMap<(u64, Lane), Sizes>,
     /// In order of arrival, which is almost the order of completion.
@@ -127,7 +141,7 @@ impl Join {
             };
             self.evict(oldest, sink);
         }
-        let key = (exchange.client().ip(), exchange.request_seq);
+        let key = end(&exchange);
         let other = self.ends.get(&key).copied();
         let other = other.filter(|other| self.is_other_end(*other, &exchange));
         let underway = self.underway.is(&exchange, self.config.max_pending);
@@ -194,7 +208,7 @@ impl Join {
         }
         let (_, worker) = self
             .workers
-            .entry((exchange.tid(), lane))
+            .entry((exchange.tid(), lane, exchange.stream.is_some()))
             .or_insert_with(|| (exchange.socket.cgroup_id, Worker::default()));
         match node.role {
             Role::OutboundServer | Role::InboundServer => worker.add_downstream(Downstream {
@@ -229,8 +243,14 @@ impl Join {
         if self.sizes.len() >= MOST_SIDECARS {
             self.sizes.clear();
         }
-        for ((_, lane), (container, worker)) in &mut self.workers {
-            let sizes = self.sizes.entry((*container, *lane)).or_default();
+        for ((_, lane, of_streams), (container, worker)) in &mut self.workers {
+            // The lengths of streams are not known.
+            let mut none = Sizes::default();
+            let sizes = if *of_streams {
+                &mut none
+            } else {
+                self.sizes.entry((*container, *lane)).or_default()
+            };
             worker.pair(tell_until, pair_until, sizes, |downstream, upstream| {
                 if let Some(node) = nodes.get_mut(downstream) {
                     node.through = Some(upstream);
@@ -325,7 +345,7 @@ impl Join {
         let ids = || members.clone();
         let refused = ids()
             .filter_map(|id| self.nodes.get(id))
-            .find_map(|node| node.refused)
+            .find_map(|node| node.refused.or_else(|| sink.disowns(&node.exchange)))
             .or_else(|| self.underway(root, ids()));
         if refused.is_none() {
             let mut chain = Chain::default();
@@ -379,7 +399,7 @@ impl Join {
         let Some(node) = self.nodes.remove(id) else {
             return;
         };
-        let key = (node.exchange.client().ip(), node.exchange.request_seq);
+        let key = end(&node.exchange);
         if self.ends.get(&key) == Some(&id) {
             self.ends.remove(&key);
         }

@@ -12,6 +12,7 @@ pub mod books;
 pub mod boundary;
 pub mod calls;
 pub mod decode;
+pub mod http2;
 pub mod http_head;
 pub mod join;
 pub mod message;

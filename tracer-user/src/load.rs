@@ -16,6 +16,7 @@ use aya_log::EbpfLogger;
 use tracer_common::Loss;
 
 pub mod boundary;
+pub mod http2;
 mod thread;
 
 pub use thread::ThreadKey;
@@ -77,6 +78,8 @@ pub struct LoadOptions {
     pub headers: Headers,
     /// Port on which an inbound sidecar receives: its leg is the wire, not the app's.
     pub sidecar_inbound_port: u16,
+    /// Whether HTTP/2 is followed on plaintext legs.
+    pub http2: bool,
     /// What the eBPF programs log: 0 nothing, 1 errors, up to 4 everything (`aya_log::Level`).
     pub log_level: u8,
 }
@@ -298,39 +301,49 @@ impl Hooks {
 
     /// Stops all hooks but keeps the ring and the counters, so that the last records can be read.
     pub fn detach(&mut self) {
-        for (name, _) in PROGRAMS {
-            let result = match self.ebpf.program_mut(name) {
-                Some(Program::CgroupSkb(program)) => program.unload(),
-                Some(Program::BtfTracePoint(program)) => program.unload(),
-                _ => Ok(()),
-            };
-            if let Err(ProgramError::NotLoaded) | Ok(()) = result {
-                continue;
-            }
-        }
+        unload(&mut self.ebpf, &PROGRAMS);
     }
 
     /// The kernel's accounting of each attached program; all zero unless it is switched on.
     #[must_use]
     pub fn costs(&self) -> Vec<(&'static str, ProgramCost)> {
-        let cost = |(name, label): (&str, &'static str)| {
-            let info = match self.ebpf.program(name)? {
-                Program::CgroupSkb(program) => program.info(),
-                Program::BtfTracePoint(program) => program.info(),
-                _ => return None,
-            };
-            let info = info.ok()?;
-            let run_time_ns = u64::try_from(info.run_time().as_nanos()).ok()?;
-            Some((
-                label,
-                ProgramCost {
-                    run_time_ns,
-                    runs: info.run_count(),
-                },
-            ))
-        };
-        PROGRAMS.into_iter().filter_map(cost).collect()
+        costs(&self.ebpf, &PROGRAMS)
     }
+}
+
+/// Stops those programs of an object that are loaded.
+fn unload(ebpf: &mut Ebpf, programs: &[(&str, &str)]) {
+    for (name, _) in programs {
+        let result = match ebpf.program_mut(name) {
+            Some(Program::CgroupSkb(program)) => program.unload(),
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            _ => Ok(()),
+        };
+        if let Err(ProgramError::NotLoaded) | Ok(()) = result {
+            continue;
+        }
+    }
+}
+
+/// The kernel's accounting of those programs of an object that are loaded.
+fn costs(ebpf: &Ebpf, programs: &[(&str, &'static str)]) -> Vec<(&'static str, ProgramCost)> {
+    let cost = |(name, label): &(&str, &'static str)| {
+        let info = match ebpf.program(name)? {
+            Program::CgroupSkb(program) => program.info(),
+            Program::BtfTracePoint(program) => program.info(),
+            _ => return None,
+        };
+        let info = info.ok()?;
+        let run_time_ns = u64::try_from(info.run_time().as_nanos()).ok()?;
+        Some((
+            *label,
+            ProgramCost {
+                run_time_ns,
+                runs: info.run_count(),
+            },
+        ))
+    };
+    programs.iter().filter_map(cost).collect()
 }
 
 /// A page when nothing is logged: the map is there all the same.

@@ -26,7 +26,7 @@ use prometheus::{
 };
 use std::io;
 use std::time::{Duration, Instant};
-use tracer_common::{BoundaryLoss, Loss};
+use tracer_common::{BoundaryLoss, Http2Loss, Loss};
 
 /// Why the metrics cannot be made or shown.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +151,8 @@ impl Metrics {
             .chain(names::AGENT_LOSS_REASONS.iter().copied())
             .chain(BoundaryLoss::ALL.into_iter().map(BoundaryLoss::reason))
             .chain(names::PASSAGE_LOSS_REASONS.iter().copied())
+            .chain(Http2Loss::ALL.into_iter().map(Http2Loss::reason))
+            .chain(names::HTTP2_LOSS_REASONS.iter().copied())
         {
             self.lost.get_metric_with_label_values(&[reason])?;
         }

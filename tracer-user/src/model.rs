@@ -205,8 +205,10 @@ pub trait Identity: Send {
 /// Application protocol of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
-    /// HTTP/1.0 or HTTP/1.1.
+    /// HTTP.
     Http,
+    /// gRPC, on HTTP/2.
+    Grpc,
     /// Anything else that takes turns.
     Tcp,
 }
@@ -217,9 +219,19 @@ impl Protocol {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Grpc => "grpc",
             Self::Tcp => "tcp",
         }
     }
+}
+
+/// How a call of gRPC ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcStatus {
+    /// The server's `grpc-status`, up to 16.
+    Code(u8),
+    /// It was not seen: the table of header fields has a hole, or none came.
+    Unknown,
 }
 
 /// Common labels of one request.
@@ -281,6 +293,8 @@ pub struct RequestTimes {
     pub hops: Vec<HopTime>,
     /// Whole durations, nanoseconds, by reporter.
     pub totals: Vec<(Reporter, u64)>,
+    /// How it ended, if it is a call of gRPC.
+    pub grpc: Option<GrpcStatus>,
     /// Smoothed TCP round trip of the pod to pod leg, nanoseconds.
     pub tcp_rtt_ns: Option<u64>,
     /// What is missing above because it would have been negative.
@@ -412,11 +426,13 @@ pub enum Fate {
     Evicted,
     /// Of a request that had begun when the hooks were attached.
     Underway,
+    /// Turns of an HTTP/2 connection whose streams are exchanges of their own.
+    Multiplexed,
 }
 
 impl Fate {
     /// Every fate.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Paired,
         Self::Unpaired,
         Self::Unsupported,
@@ -427,6 +443,7 @@ impl Fate {
         Self::Malformed,
         Self::Evicted,
         Self::Underway,
+        Self::Multiplexed,
     ];
 
     /// Value of the `result` label.
@@ -443,6 +460,7 @@ impl Fate {
             Self::Malformed => "malformed",
             Self::Evicted => "evicted",
             Self::Underway => "underway",
+            Self::Multiplexed => "multiplexed",
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The pure stages in a row: raw records in, requests and fates out.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 
 use crate::attribute::{Attribute, Splits};
 use crate::boundary::{Boundary, PassageError};
 use crate::decode::{
-    DecodeError, Decoded, Exchange, Http, RequestHead, Side, decode, decode_headless,
+    DecodeError, Decoded, Exchange, Http, Payload, RequestHead, Side, decode, decode_headless,
 };
+use crate::http2::{Counts, Event, FrameError, Http2};
 use crate::join::{Chain, Join, JoinConfig, Sink};
 use crate::message::Messages;
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
@@ -22,11 +25,15 @@ pub trait Output {
     fn request(&mut self, chain: &Chain<'_>, times: &RequestTimes);
     /// The fate of one exchange.
     fn fate(&mut self, fate: Fate, method: Method);
+    /// A stream of HTTP/2 ended: an exchange that no record stands for.
+    fn stream(&mut self);
 }
 
 /// Decode → roles → join → attribute.
 pub struct Pipeline {
     sockets: Sockets,
+    /// Where HTTP/2 is followed.
+    http2: Option<Http2>,
     messages: Messages,
     roles: Roles,
     /// Whether reads are seen on this node.
@@ -46,6 +53,7 @@ impl Pipeline {
     pub fn new(config: JoinConfig, identity: Box<dyn Identity>) -> Self {
         Self {
             sockets: Sockets::default(),
+            http2: None,
             messages: Messages::default(),
             roles: Roles::default(),
             reads: false,
@@ -89,6 +97,64 @@ impl Pipeline {
         self.attribute.splits()
     }
 
+    /// HTTP/2 is followed; to be told before the first record.
+    pub fn follow_http2(&mut self) {
+        self.http2 = Some(Http2::new(self.max_pending));
+    }
+
+    /// What became of HTTP/2, where it is followed.
+    #[must_use]
+    pub fn http2(&self) -> Option<Counts> {
+        self.http2.as_ref().map(Http2::counts)
+    }
+
+    /// Takes one raw record of HTTP/2; `record` hears what it made known.
+    ///
+    /// # Errors
+    /// [`FrameError`]; it is counted here too, nothing else happens.
+    pub fn take_http2(
+        &mut self,
+        bytes: &[u8],
+        output: &mut impl Output,
+        mut record: impl FnMut(&Event),
+    ) -> Result<(), FrameError> {
+        let Some(mut http2) = self.http2.take() else {
+            return Ok(());
+        };
+        let taken = http2.take(bytes, |event| {
+            if let Event::Ended(exchange) = &event {
+                self.settle_stream(exchange.clone(), output);
+            }
+            // Behind the names that it made the stages ask for.
+            record(&event);
+        });
+        self.http2 = Some(http2);
+        taken
+    }
+
+    /// The streams of a socket are followed, as a recording tells.
+    pub fn note_http2(&mut self, cookie: u64) {
+        if let Some(http2) = &mut self.http2 {
+            http2.note(cookie);
+        }
+    }
+
+    /// Takes a stream of HTTP/2 that is over.
+    pub fn settle_stream(&mut self, mut exchange: Exchange, output: &mut impl Output) {
+        output.stream();
+        // The records of its turns tell whose process it is.
+        if let Some(socket) = self.sockets.peek(exchange.socket.cookie) {
+            exchange.socket = Arc::clone(socket);
+            exchange.opened = None;
+        }
+        self.learn(&exchange);
+        if let Some(fate) = settled(&exchange) {
+            output.fate(fate, Method::None);
+            return;
+        }
+        self.push(exchange, output);
+    }
+
     /// Takes one raw record.
     ///
     /// # Errors
@@ -124,6 +190,10 @@ impl Pipeline {
         };
         // First: also what is no request shows whose socket it is.
         self.learn(&exchange);
+        if let Some(fate) = multiplexed(self.http2.as_ref(), &exchange) {
+            output.fate(fate, Method::None);
+            return;
+        }
         if let Some(fate) = settled(&exchange) {
             output.fate(fate, Method::None);
             return;
@@ -145,10 +215,17 @@ impl Pipeline {
             output.fate(Fate::Handshake, Method::None);
             return;
         }
+        self.push(exchange, output);
+    }
+
+    /// Hands a request to the join.
+    fn push(&mut self, exchange: Exchange, output: &mut impl Output) {
+        let role = self.roles.of(&exchange);
         if role == Role::AppServer {
             self.attribute.note_server(&exchange);
         }
         let mut stage = Stage {
+            http2: self.http2.as_ref(),
             attribute: &mut self.attribute,
             identity: &mut *self.identity,
             output,
@@ -159,6 +236,7 @@ impl Pipeline {
     /// Tells everything that is old enough at `now`; `Ktime::MAX` tells all.
     pub fn advance(&mut self, now: Ktime, output: &mut impl Output) {
         let mut stage = Stage {
+            http2: self.http2.as_ref(),
             attribute: &mut self.attribute,
             identity: &mut *self.identity,
             output,
@@ -218,8 +296,17 @@ fn settled(exchange: &Exchange) -> Option<Fate> {
     (exchange.http.request == RequestHead::Http2).then_some(Fate::Unsupported)
 }
 
+/// The fate of turns on a connection whose streams are told. A connection older than the agent is
+/// recognised late, and began like something else.
+fn multiplexed(http2: Option<&Http2>, exchange: &Exchange) -> Option<Fate> {
+    let is_other = exchange.payload == Payload::Other && exchange.stream.is_none();
+    let follows = http2.is_some_and(|http2| http2.follows(exchange.socket.cookie));
+    (is_other && follows).then_some(Fate::Multiplexed)
+}
+
 /// Hands what the join tells to the attribution.
 struct Stage<'a, O> {
+    http2: Option<&'a Http2>,
     attribute: &'a mut Attribute,
     identity: &'a mut dyn Identity,
     output: &'a mut O,
@@ -238,5 +325,9 @@ impl<O: Output> Sink for Stage<'_, O> {
 
     fn fate(&mut self, fate: Fate, method: Method) {
         self.output.fate(fate, method);
+    }
+
+    fn disowns(&self, exchange: &Exchange) -> Option<Fate> {
+        multiplexed(self.http2, exchange)
     }
 }

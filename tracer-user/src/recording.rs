@@ -16,6 +16,7 @@ mod frame;
 mod names;
 mod reader;
 pub mod replay;
+mod stream;
 mod writer;
 
 pub use frame::Settings;

@@ -95,6 +95,13 @@ impl Sockets {
         Some((Arc::clone(&known.socket), last))
     }
 
+    /// What a socket told, if it is known.
+    #[must_use]
+    pub fn peek(&self, cookie: u64) -> Option<&Arc<Socket>> {
+        let known = self.young.get(&cookie).or_else(|| self.old.get(&cookie));
+        known.map(|known| &known.socket)
+    }
+
     fn rejuvenate(&mut self, cookie: u64) -> Option<()> {
         let known = self.old.remove(&cookie)?;
         self.insert(cookie, known);

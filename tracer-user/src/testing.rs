@@ -43,5 +43,6 @@ pub(crate) fn exchange(
         upgraded: false,
         http: Http::default(),
         size: Size::default(),
+        stream: None,
     }
 }

@@ -4,13 +4,15 @@
 use std::io;
 
 use aya::maps::{MapData, RingBuf};
-use tracer_common::{BoundaryLoss, Loss};
+use tracer_common::{BoundaryLoss, Http2Loss, Loss};
 
 use crate::attribute::Splits;
 use crate::books::Books;
 use crate::boundary::PassageError;
+use crate::http2::{Counts, Event};
 use crate::join::{Chain, JoinConfig};
 use crate::load::boundary::PodBoundary;
+use crate::load::http2::Http2Hooks;
 use crate::load::{Hooks, LoadError, LoadOptions, ProgramCost};
 use crate::model::{Fate, Gone, Identity, Ktime, Method, RequestTimes};
 use crate::pipeline::{Output, Pipeline};
@@ -28,6 +30,7 @@ pub trait Requests {
 pub struct Tracer {
     hooks: Hooks,
     ring: RingBuf<MapData>,
+    http2: Option<Http2Hooks>,
     pipeline: Pipeline,
     books: Books,
     attached: Ktime,
@@ -73,13 +76,22 @@ impl Tracer {
         join: JoinConfig,
         identity: Box<dyn Identity>,
     ) -> Result<Self, LoadError> {
+        // First: what the others see of a connection, these have seen.
+        let http2 = options
+            .http2
+            .then(|| Http2Hooks::attach(options))
+            .transpose()?;
         let (hooks, ring) = Hooks::attach(options)?;
         let attached = monotonic_now();
         let mut pipeline = Pipeline::new(join, identity);
         pipeline.begin(attached);
+        if http2.is_some() {
+            pipeline.follow_http2();
+        }
         Ok(Self {
             hooks,
             ring,
+            http2,
             pipeline,
             books: Books::default(),
             attached,
@@ -135,23 +147,25 @@ impl Tracer {
     pub fn drain(&mut self, requests: &mut impl Requests) -> io::Result<bool> {
         let Self {
             ring,
+            http2,
             pipeline,
             books,
             recorder,
             ..
         } = self;
-        let mut recorded = Ok(());
+        let mut batch = Batch {
+            pipeline,
+            settle: Settle { books, requests },
+            recorder: recorder.as_mut(),
+            recorded: Ok(()),
+        };
+        let mut more_frames = batch.frames(http2.as_mut());
         let more = ring::drain(ring, |bytes| {
-            let mut settle = Settle { books, requests };
-            let taken = pipeline.take(bytes, &mut settle);
-            settle.books.take(taken);
-            if let Some(recorder) = recorder
-                && recorded.is_ok()
-            {
-                recorded = recorder.record(bytes);
-            }
+            // What frames told of its connection was told before.
+            more_frames |= batch.frames(http2.as_mut());
+            batch.exchange(bytes);
         });
-        recorded.map(|()| more)
+        batch.recorded.map(|()| more || more_frames)
     }
 
     /// Takes what became known of names at `now`; returns workloads that are gone.
@@ -183,6 +197,7 @@ impl Tracer {
                 .into_iter()
                 .map(hooks)
                 .chain(lost_at(self.boundary.as_ref()))
+                .chain(lost_of_http2(self.http2.as_ref(), self.pipeline.http2()))
                 .map(|(reason, lost)| (reason.to_owned(), lost))
                 .collect()
         };
@@ -219,6 +234,9 @@ impl Tracer {
     /// When the recorder fails.
     pub fn finish(&mut self, requests: &mut impl Requests) -> io::Result<Books> {
         self.hooks.detach();
+        if let Some(http2) = &mut self.http2 {
+            http2.detach();
+        }
         if let Some(boundary) = &mut self.boundary {
             boundary.detach();
         }
@@ -255,10 +273,22 @@ impl Tracer {
         lost_at(self.boundary.as_ref()).chain(self.passages.by_reason())
     }
 
+    /// What became of HTTP/2, where it is followed.
+    #[must_use]
+    pub fn http2(&self) -> Option<Counts> {
+        self.pipeline.http2()
+    }
+
+    /// What was lost of HTTP/2, by reason.
+    pub fn frames_lost(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        lost_of_http2(self.http2.as_ref(), self.http2())
+    }
+
     /// The kernel's accounting of each attached program; all zero unless it is switched on.
     #[must_use]
     pub fn costs(&self) -> Vec<(&'static str, ProgramCost)> {
         let mut costs = self.hooks.costs();
+        costs.extend(self.http2.iter().flat_map(Http2Hooks::costs));
         costs.extend(self.boundary.iter().flat_map(PodBoundary::costs));
         costs
     }
@@ -268,6 +298,61 @@ impl Tracer {
     pub const fn hooks(&self) -> &Hooks {
         &self.hooks
     }
+}
+
+/// Records on their way through the stages, and into a recording.
+struct Batch<'a, R> {
+    pipeline: &'a mut Pipeline,
+    settle: Settle<'a, R>,
+    recorder: Option<&'a mut Recorder>,
+    /// The first failure of the recorder, which is told nothing after that.
+    recorded: io::Result<()>,
+}
+
+impl<R: Requests> Batch<'_, R> {
+    fn exchange(&mut self, bytes: &[u8]) {
+        let taken = self.pipeline.take(bytes, &mut self.settle);
+        self.settle.books.take(taken);
+        if let Some(recorder) = &mut self.recorder
+            && self.recorded.is_ok()
+        {
+            self.recorded = recorder.record(bytes);
+        }
+    }
+
+    /// Takes what the HTTP/2 programs told; true when more may be waiting.
+    fn frames(&mut self, hooks: Option<&mut Http2Hooks>) -> bool {
+        let Self {
+            pipeline,
+            settle,
+            recorder,
+            recorded,
+        } = self;
+        let Some(hooks) = hooks else { return false };
+        hooks.drain(|bytes| {
+            let record = |event: &Event| {
+                if let Some(recorder) = recorder
+                    && recorded.is_ok()
+                {
+                    *recorded = recorder.http2(event);
+                }
+            };
+            // What is no frame is counted where the others are.
+            let _counted = pipeline.take_http2(bytes, settle, record);
+        })
+    }
+}
+
+/// What was lost of HTTP/2, by the kernel side and by the agent.
+fn lost_of_http2(
+    hooks: Option<&Http2Hooks>,
+    counts: Option<Counts>,
+) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    let lost = move |loss| hooks.map_or(0, |hooks| hooks.lost(loss));
+    Http2Loss::ALL
+        .into_iter()
+        .map(move |loss| (loss.reason(), lost(loss)))
+        .chain(counts.unwrap_or_default().by_reason())
 }
 
 /// What the kernel side lost at the pods' veths, by reason.
@@ -291,6 +376,10 @@ impl<R: Requests> Output for Settle<'_, R> {
 
     fn fate(&mut self, fate: Fate, method: Method) {
         self.books.settle(fate, method);
+    }
+
+    fn stream(&mut self) {
+        self.books.stream();
     }
 }
 

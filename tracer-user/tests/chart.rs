@@ -45,6 +45,13 @@ fn pods_veths_are_seen_from_the_nodes_network() {
 }
 
 #[test]
+fn http2_is_followed_on_demand() {
+    let args = |values: &[&str]| chart(values).agent().container("hoptrace")["args"].to_string();
+    assert!(args(&["http2=true"]).contains("--http2=on"));
+    assert!(!args(&[]).contains("--http2"));
+}
+
+#[test]
 fn the_chart_is_of_the_workspaces_version() {
     let text = std::fs::read_to_string(root().join(CHART).join("Chart.yaml")).unwrap();
     let about: Value = serde_saphyr::from_str(&text).unwrap();

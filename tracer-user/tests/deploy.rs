@@ -39,7 +39,7 @@ fn the_example_configuration_shows_every_default() {
         .filter(|line| {
             line.split_once(" = ").is_some_and(|(key, _)| {
                 key.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    .all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'0'..=b'9'))
             })
         })
         .map(|line| format!("{line}\n"))

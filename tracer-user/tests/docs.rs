@@ -23,15 +23,16 @@ use tracer_user::load::boundary::Interfaces;
 use tracer_user::metrics::names::{self, CommonLabel, Family};
 use tracer_user::metrics::{LabelSet, Metrics, MetricsConfig, ResponseCode};
 use tracer_user::model::{
-    CallMethod, Fate, Hop, HopTime, Leg, Method, Part, Protocol, Reporter, RequestLabels,
-    RequestTimes, Workload,
+    CallMethod, Fate, GrpcStatus, Hop, HopTime, Leg, Method, Part, Protocol, Reporter,
+    RequestLabels, RequestTimes, Workload,
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 22] = [
+const FAMILIES: [Family; 23] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
+    names::GRPC_RESPONSES,
     names::EXCHANGES,
     names::APP_CALLS,
     names::RECORDS,
@@ -78,6 +79,7 @@ fn exposition() -> String {
             duration_ns: 1,
         }],
         totals: vec![(Reporter::Source, 1)],
+        grpc: Some(GrpcStatus::Code(0)),
         tcp_rtt_ns: Some(1),
         dropped: Vec::new(),
         calls: [0; CallMethod::ALL.len()],
@@ -430,6 +432,7 @@ fn the_absences_hold() {
         "boundary",
         "calls",
         "decode",
+        "http2",
         "http_head",
         "join",
         "message",

@@ -66,6 +66,7 @@ fn request(source: &str, code: u16) -> RequestTimes {
             (Reporter::Source, 2_300_000),
             (Reporter::Destination, 2_100_000),
         ],
+        grpc: None,
         tcp_rtt_ns: Some(85_000),
         dropped: Vec::new(),
         calls: [0; CallMethod::ALL.len()],

@@ -12,7 +12,7 @@ use crate::{paths, run};
 const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "tracer-ebpf";
 /// The objects, by what cargo calls them.
-const BINARIES: [&str; 2] = ["hoptrace-ebpf", "hoptrace-boundary"];
+const BINARIES: [&str; 3] = ["hoptrace-ebpf", "hoptrace-boundary", "hoptrace-http2"];
 /// The profile of that name in the workspace's manifest.
 const PROFILE: &str = "ebpf";
 
@@ -25,7 +25,11 @@ pub(crate) fn build() -> Result<()> {
         &format!("eBPF objects with {}", toolchain.name),
         &mut command,
     )?;
-    let staged = [paths::ebpf_object(), paths::boundary_object()];
+    let staged = [
+        paths::ebpf_object(),
+        paths::boundary_object(),
+        paths::http2_object(),
+    ];
     for (binary, staged) in BINARIES.into_iter().zip(staged) {
         let built = target_dir().join(TARGET).join(PROFILE).join(binary);
         let (state, bytes) = stage(&built, &staged)?;

@@ -33,6 +33,11 @@ pub(crate) fn boundary_object() -> PathBuf {
     target().join("bpf").join("hoptrace-boundary.o")
 }
 
+/// The one of HTTP/2, likewise.
+pub(crate) fn http2_object() -> PathBuf {
+    target().join("bpf").join("hoptrace-http2.o")
+}
+
 /// What setup builds or fetches once per user; the lab looks for its programs there too.
 pub(crate) use hoptrace_lab::pinned::cache;
 

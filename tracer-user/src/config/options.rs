@@ -1,7 +1,7 @@
 //! The options as a person gives them, by flag, variable or file: each may be absent.
 
 use super::values::{
-    AuthSpec, BpfLog, Buckets, Headers, IdentitySpec, Interval, LogFormat, Names, Peers,
+    AuthSpec, BpfLog, Buckets, Headers, Http2, IdentitySpec, Interval, LogFormat, Names, Peers,
     PodBoundary, ReadHook, RingSize, Ui,
 };
 use super::{Config, Mesh, ProxyAppSource, Source, Sources};
@@ -177,6 +177,15 @@ pub struct Options {
         help_heading = "What to trace"
     )]
     pub pod_boundary: Option<PodBoundary>,
+
+    /// Follow HTTP/2 and gRPC on plaintext legs, stream by stream [default: off]
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        env = "HOPTRACE_HTTP2",
+        help_heading = "What to trace"
+    )]
+    pub http2: Option<Http2>,
 
     /// Address of /metrics, /healthz and /readyz, and of the page [default: 0.0.0.0:9465]
     #[arg(
@@ -448,6 +457,7 @@ impl Config {
             max_pending,
             read_hook,
             pod_boundary,
+            http2,
             headers,
             bpf_stats,
             bpf_log,

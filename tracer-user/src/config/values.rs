@@ -443,6 +443,16 @@ pub enum Ui {
     On,
 }
 
+/// Whether HTTP/2 is followed on plaintext legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Http2 {
+    /// What comes on such connections counts as `unsupported`.
+    Off,
+    /// Each stream is a request.
+    On,
+}
+
 /// On which legs headers are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -30,6 +30,15 @@ impl ThreadKey {
         })
     }
 
+    /// The same of HTTP/2's.
+    pub(super) const fn http2_out(self) -> &'static str {
+        match self {
+            Self::Pid => "hoptrace_http2_out",
+            Self::Task => "hoptrace_http2_out_by_task",
+            Self::ReaderOnly => "hoptrace_http2_out_blind",
+        }
+    }
+
     /// The egress program that tells threads so, and logs or has no code for it.
     pub(super) const fn egress(self, log: bool) -> &'static str {
         match (self, log) {

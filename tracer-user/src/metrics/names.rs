@@ -19,6 +19,12 @@ pub const TCP_RTT: Family = Family {
     help: "The kernel's smoothed TCP round trip time of the pod to pod connection, of a sample no older than 16 requests, once a request.",
     labels: &[],
 };
+/// How calls of gRPC ended.
+pub const GRPC_RESPONSES: Family = Family {
+    name: "hoptrace_grpc_responses_total",
+    help: "Calls of gRPC by the status with which they ended (absent without --http2 on), as the client application (source) or the server pod (destination) saw it.",
+    labels: &["reporter", "grpc_response_status"],
+};
 /// Fate of every decoded exchange record.
 pub const EXCHANGES: Family = Family {
     name: "hoptrace_exchanges_total",
@@ -139,6 +145,14 @@ pub const AGENT_LOSS_REASONS: &[&str] = &["parse_error", "unknown_socket"];
 /// Losses at the pods' boundaries, beside `tracer_common::BoundaryLoss`.
 pub const PASSAGE_LOSS_REASONS: &[&str] = &["boundary_parse_error", "boundary_evicted"];
 
+/// Losses of HTTP/2 counted by the agent itself, beside `tracer_common::Http2Loss`.
+pub const HTTP2_LOSS_REASONS: &[&str] = &[
+    "http2_parse_error",
+    "http2_unknown_socket",
+    "http2_streams_full",
+    "http2_request_unseen",
+];
+
 /// Value of every workload label once the cap on label sets is reached.
 pub const OTHER: &str = "other";
 /// Value of `response_code` when no HTTP status was seen.
@@ -170,7 +184,7 @@ pub enum CommonLabel {
     DestinationWorkloadNamespace,
     /// Service the client asked for.
     DestinationServiceName,
-    /// `http` or `tcp`.
+    /// `http`, `grpc` or `tcp`.
     RequestProtocol,
     /// Status class or code.
     ResponseCode,

@@ -3,13 +3,14 @@
 use super::figures::{Figures, PairName, Pairs};
 use super::label_set::{LabelSet, Projection, ResponseCode};
 use super::names::{self, CommonLabel};
+use crate::http2::GRPC_CODES_LAST;
 use crate::model::{
-    Gone, Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes, Workload,
+    Gone, GrpcStatus, Hop, HopTime, Leg, Part, Reporter, RequestLabels, RequestTimes, Workload,
 };
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use prometheus::local::LocalHistogram;
-use prometheus::{HistogramOpts, HistogramVec, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,15 @@ const HOP_CHILDREN: usize =
     Leg::ALL.len() * (Hop::ALL.len() * USUAL_PARTS + Part::ALL.len() - USUAL_PARTS);
 const REPORTERS: [Reporter; 2] = [Reporter::Source, Reporter::Destination];
 
-/// The three families every request is observed in.
+/// gRPC's status codes, and the one that is not known.
+const GRPC_CODES: usize = GRPC_CODES_LAST as usize + 2;
+
+/// The families that requests are observed in.
 pub(super) struct Families {
     hop: HistogramVec,
     request: HistogramVec,
     rtt: HistogramVec,
+    grpc: IntCounterVec,
 }
 
 impl Families {
@@ -33,13 +38,12 @@ impl Families {
         labels: LabelSet,
         buckets: &[f64],
     ) -> Result<Self, prometheus::Error> {
+        let labels = |family: names::Family| -> Vec<_> {
+            let own = family.labels.iter().copied();
+            own.chain(labels.names()).collect()
+        };
         let family = |family: names::Family| {
-            let labels: Vec<_> = family
-                .labels
-                .iter()
-                .copied()
-                .chain(labels.names())
-                .collect();
+            let labels = labels(family);
             let options = HistogramOpts::new(family.name, family.help).buckets(buckets.to_vec());
             let histogram = HistogramVec::new(options, &labels)?;
             registry.register(Box::new(histogram.clone()))?;
@@ -49,6 +53,13 @@ impl Families {
             hop: family(names::HOP_DURATION)?,
             request: family(names::REQUEST_DURATION)?,
             rtt: family(names::TCP_RTT)?,
+            grpc: {
+                let family = names::GRPC_RESPONSES;
+                let options = Opts::new(family.name, family.help);
+                let counters = IntCounterVec::new(options, &labels(family))?;
+                registry.register(Box::new(counters.clone()))?;
+                counters
+            },
         })
     }
 }
@@ -62,6 +73,8 @@ struct Series {
     requests: [Option<LocalHistogram>; REPORTERS.len()],
     rtt: Option<LocalHistogram>,
     figures: Figures,
+    /// By reporter and status, made with the first call of gRPC.
+    grpc: Option<Box<[[Option<IntCounter>; GRPC_CODES]; REPORTERS.len()]>>,
     touched: bool,
     last_touched: Option<Instant>,
 }
@@ -75,6 +88,7 @@ impl Series {
             requests: [const { None }; REPORTERS.len()],
             rtt: None,
             figures: Figures::default(),
+            grpc: None,
             touched: true,
             last_touched: None,
         })
@@ -101,6 +115,33 @@ impl Series {
         }
         if let Some(rtt_ns) = times.tcp_rtt_ns {
             observe(Some(&mut self.rtt), &families.rtt, || [], values, rtt_ns);
+        }
+        if let Some(status) = times.grpc {
+            self.count_grpc(families, times, status);
+        }
+    }
+
+    /// Counts how a call ended, once for each end that reports it.
+    fn count_grpc(&mut self, families: &Families, times: &RequestTimes, status: GrpcStatus) {
+        let code = match status {
+            GrpcStatus::Code(code) => usize::from(code),
+            GrpcStatus::Unknown => GRPC_CODES - 1,
+        };
+        let counters = self.grpc.get_or_insert_default();
+        for &(reporter, _) in &times.totals {
+            let row = counters.get_mut(reporter as usize);
+            let Some(counter) = row.and_then(|row| row.get_mut(code)) else {
+                continue;
+            };
+            if counter.is_none() {
+                let status = grpc_status(code);
+                let own = [reporter.as_str(), status.as_str()].into_iter();
+                let values: Vec<_> = own.chain(self.values.iter().map(String::as_str)).collect();
+                *counter = families.grpc.get_metric_with_label_values(&values).ok();
+            }
+            if let Some(counter) = counter {
+                counter.inc();
+            }
         }
     }
 
@@ -132,6 +173,26 @@ impl Series {
             forget(&families.request, &[reporter.as_str()]);
         }
         forget(&families.rtt, &[]);
+        if self.grpc.is_none() {
+            return;
+        }
+        for reporter in REPORTERS {
+            for code in 0..GRPC_CODES {
+                let status = grpc_status(code);
+                let own = [reporter.as_str(), status.as_str()].into_iter();
+                let values: Vec<_> = own.chain(self.values.iter().map(String::as_str)).collect();
+                let _absent = families.grpc.remove_label_values(&values);
+            }
+        }
+    }
+}
+
+/// Value of the `grpc_response_status` label (Istio's).
+fn grpc_status(code: usize) -> String {
+    if code < GRPC_CODES - 1 {
+        code.to_string()
+    } else {
+        names::UNKNOWN_CODE.to_owned()
     }
 }
 

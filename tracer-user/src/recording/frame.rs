@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Buckets, Config, PodBoundary, ProxyAppSource};
+use super::stream::RecordedStream;
+use crate::config::{Buckets, Config, Http2, PodBoundary, ProxyAppSource};
 use crate::decode::{Http, RequestHead};
 use crate::join::JoinConfig;
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
@@ -43,6 +44,9 @@ pub struct Settings {
     /// Whether the pods' veths were watched.
     #[serde(default)]
     pub pod_boundary: bool,
+    /// Whether HTTP/2 was followed.
+    #[serde(default)]
+    pub http2: bool,
 }
 
 impl Settings {
@@ -63,6 +67,7 @@ impl Settings {
             heads: config.record_heads,
             attached,
             pod_boundary: config.pod_boundary == PodBoundary::On,
+            http2: config.http2 == Http2::On,
         }
     }
 
@@ -110,6 +115,10 @@ pub(super) enum Frame<'a> {
     NoRecord(&'a [u8]),
     /// What passed a veth, as it came.
     Passage(&'a [u8]),
+    /// The streams of the socket with this cookie are followed from here on.
+    Follows(u64),
+    /// A stream of HTTP/2 that is over.
+    Stream(Box<RecordedStream>),
     /// From here on a name is this.
     Name(Name),
     /// From here on no name is known.
@@ -223,6 +232,14 @@ impl<'a> Frame<'a> {
                 body.extend_from_slice(bytes);
                 11
             }
+            Self::Follows(cookie) => {
+                body.extend_from_slice(&cookie.to_le_bytes());
+                13
+            }
+            Self::Stream(stream) => {
+                serde_json::to_writer(body, stream)?;
+                14
+            }
             Self::Name(name) => {
                 serde_json::to_writer(body, name)?;
                 5
@@ -288,6 +305,13 @@ impl<'a> Frame<'a> {
             9 => Self::Lost(json(body)?),
             10 => Self::End(json(body)?),
             11 => Self::Passage(body),
+            13 => {
+                let cookie = body
+                    .try_into()
+                    .map_err(|_| "a cookie is not 8 bytes long")?;
+                Self::Follows(u64::from_le_bytes(cookie))
+            }
+            14 => Self::Stream(json(body)?),
             other => return Err(format!("there is no frame of kind {other}")),
         })
     }

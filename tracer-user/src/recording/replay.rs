@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tracer_common::{BoundaryLoss, Loss};
+use tracer_common::{BoundaryLoss, Http2Loss, Loss};
 
 use super::frame::{End, Frame, Reason, Settings};
 use super::names::{Recalled, Told};
@@ -15,6 +15,7 @@ use crate::attribute::Splits;
 use crate::books::Books;
 use crate::decode::DecodeError;
 use crate::lock::lock;
+use crate::metrics::names::HTTP2_LOSS_REASONS;
 use crate::metrics::{Metrics, MetricsError};
 use crate::model::{Gone, Ktime};
 use crate::pipeline::Pipeline;
@@ -88,7 +89,11 @@ pub fn exposition(
     metrics.show_books(&replayed.books);
     metrics.set_splits(replayed.splits);
     let reasons = Loss::ALL.into_iter().map(Loss::reason);
-    for reason in reasons.chain(BoundaryLoss::ALL.into_iter().map(BoundaryLoss::reason)) {
+    for reason in reasons
+        .chain(BoundaryLoss::ALL.into_iter().map(BoundaryLoss::reason))
+        .chain(Http2Loss::ALL.into_iter().map(Http2Loss::reason))
+        .chain(HTTP2_LOSS_REASONS.iter().copied())
+    {
         let total = replayed.lost.get(reason).copied().unwrap_or(0);
         metrics.set_lost(reason, total);
     }
@@ -112,6 +117,9 @@ pub fn run<R: Requests>(
     pipeline.begin(settings.attached);
     if settings.pod_boundary {
         pipeline.watch_boundary();
+    }
+    if settings.http2 {
+        pipeline.follow_http2();
     }
     let mut stages = Stages {
         pipeline,
@@ -177,6 +185,12 @@ impl<F> Stages<F> {
             Frame::Passage(bytes) => {
                 let noted = self.pipeline.note_passage(bytes);
                 self.replayed.passages.take(noted);
+            }
+            Frame::Follows(cookie) => self.pipeline.note_http2(cookie),
+            Frame::Stream(stream) => {
+                let books = &mut self.replayed.books;
+                let mut settle = Settle { books, requests };
+                self.pipeline.settle_stream((*stream).into(), &mut settle);
             }
             Frame::Name(name) => return lock(&self.told).learn(name),
             Frame::Unnamed => lock(&self.told).forget(),

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 
 use super::frame::{End, Frame, Reason, Settings};
 use super::names::NameLog;
+use super::stream::RecordedStream;
 use super::{LAYOUT, LONGEST_BODY, LONGEST_FILE, MAGIC, VERSION};
 use crate::decode::{self, Http};
+use crate::http2::Event;
 use crate::lock::lock;
 use crate::model::Ktime;
 use tracer_common::record::ANNOUNCED_LEN;
@@ -102,13 +104,9 @@ impl Recorder {
         match decode::heads(bytes) {
             Ok(None) => self.frame(&Frame::Record(bytes)),
             Ok(Some((at, told))) => {
-                let salted = |id| match id {
-                    0 => 0,
-                    id => self.salt.hash_one(id).max(1),
-                };
                 let told = Http {
-                    request_id: salted(told.request_id),
-                    trace_id: salted(told.trace_id),
+                    request_id: self.salted(told.request_id),
+                    trace_id: self.salted(told.trace_id),
                     ..told
                 };
                 let rest = bytes.get(..at).unwrap_or(bytes);
@@ -127,6 +125,33 @@ impl Recorder {
     /// It cannot be written.
     pub fn passage(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.frame(&Frame::Passage(bytes))
+    }
+
+    /// What records of HTTP/2 made known and the stages have just taken.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn http2(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Follows(cookie) => self.frame(&Frame::Follows(*cookie)),
+            Event::Ended(exchange) => {
+                self.news()?;
+                let heads = self.heads;
+                let told = |id| if heads { id } else { self.salted(id) };
+                let stream = RecordedStream::of(exchange, told);
+                stream.map_or(Ok(()), |stream| {
+                    self.frame(&Frame::Stream(Box::new(stream)))
+                })
+            }
+        }
+    }
+
+    /// Another hash, that nobody can compare with one of a value that is known.
+    fn salted(&self, id: u64) -> u64 {
+        match id {
+            0 => 0,
+            id => self.salt.hash_one(id).max(1),
+        }
     }
 
     /// Everything was settled as of `now`; `lost` tells what the kernel side lost so far.

@@ -157,6 +157,7 @@ fn exchange(
             ..Http::default()
         },
         size: Size::default(),
+        stream: None,
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Tracing {
     pub(crate) sidecars: Sidecars,
     /// What the kernel side takes for the sidecars' inbound port.
     pub(crate) wire_port: u16,
+    /// Follow HTTP/2.
+    pub(crate) http2: bool,
     /// Watch the pods' veths.
     pub(crate) pod_boundary: bool,
 }
@@ -102,6 +104,7 @@ impl Default for Tracing {
             max_pending: 1 << 18,
             sidecars: Sidecars::default(),
             wire_port: Sidecars::default().inbound_port,
+            http2: false,
             pod_boundary: false,
         }
     }
@@ -201,6 +204,7 @@ fn load_options(lab: &Lab, tracing: &Tracing) -> LoadOptions {
         read_hook: ReadHook::Required,
         headers: Headers::AppLegs,
         sidecar_inbound_port: tracing.wire_port,
+        http2: tracing.http2,
         log_level: 0,
     }
 }
