@@ -1,8 +1,18 @@
-//! What an agent exposes to Prometheus, read again: series with their labels.
+//! What an agent exposes to Prometheus, read again: series with their labels, and what they add up to.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+
+mod coverage;
+mod histogram;
+mod totals;
+mod words;
+
+pub use coverage::Coverage;
+pub use histogram::Histogram;
+pub use totals::{Pair, PairTotals, Step, Totals};
+pub use words::{Hop, Leg, Part, Reporter};
 
 /// One series: its name, its labels, and its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +44,12 @@ impl Series {
 /// Prometheus' text format: everything an agent tells at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Exposition(Vec<Series>);
+
+impl FromIterator<Series> for Exposition {
+    fn from_iter<I: IntoIterator<Item = Series>>(series: I) -> Self {
+        Self(series.into_iter().collect())
+    }
+}
 
 impl Exposition {
     /// Reads the text format; lines that are no series are left out.

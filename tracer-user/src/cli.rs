@@ -10,6 +10,10 @@ use clap_complete::Shell;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
+mod report;
+
+pub use report::{Header, Percent, ReportCommand, Whose};
+
 /// Latency of every hop of every request in an Envoy mesh, from outside the processes.
 #[derive(Parser, Debug)]
 #[command(name = "hoptrace", version = DETAILS, long_version = VERSION, disable_version_flag = true)]
@@ -55,6 +59,7 @@ Examples:
   hoptrace agent --config h.toml                 and how to use it
   hoptrace top                                   the same, live in a terminal
   hoptrace requests --min 5ms                    single requests as they come, each a waterfall
+  hoptrace report --with URL --without URL       what the sidecars cost, by runs of load
   hoptrace record h.rec --for 10s                what the agent would see, as a file
   hoptrace replay h.rec                          and the metrics it would show
   hoptrace completions bash > /etc/bash_completion.d/hoptrace
@@ -75,6 +80,9 @@ pub enum Command {
     /// Show single requests of an agent as they come, with the way of each
     #[command(long_about = REQUESTS_ABOUT, after_long_help = REQUESTS_EXAMPLES)]
     Requests(RequestsCommand),
+    /// Measure what the mesh costs: load with and without the sidecars, what they add, and where
+    #[command(long_about = report::ABOUT, after_long_help = report::EXAMPLES)]
+    Report(ReportCommand),
     /// Record what comes from the kernel, for `hoptrace replay`
     #[command(long_about = RECORD_ABOUT)]
     Record(RecordCommand),

@@ -32,6 +32,7 @@ pub mod tap;
 
 // What reads an agent.
 pub(crate) mod client;
+pub mod report;
 pub mod requests;
 pub mod top;
 

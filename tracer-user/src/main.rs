@@ -9,7 +9,10 @@ use std::process::ExitCode;
 use tracer_user::cli::{Cli, Command, RecordCommand, ReplayCommand, VERSION};
 use tracer_user::config::{AgentArgs, Config, Interval, Resolved};
 use tracer_user::recording::replay::exposition;
-use tracer_user::{agent, doctor, logging, privilege, requests, top};
+use tracer_user::{agent, doctor, logging, privilege, report, requests, top};
+
+/// A report is written, and its coverage does not carry one of its conclusions.
+const REFUSED: u8 = 3;
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -37,6 +40,10 @@ fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
             requests::run(&asked.into())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Report(asked) => Ok(match report::run(&asked.into())? {
+            report::Told::All => ExitCode::SUCCESS,
+            report::Told::Refused => ExitCode::from(REFUSED),
+        }),
         Command::Record(record) => run_record(record, matches),
         Command::Replay(asked) => run_replay(&asked),
         Command::Config(asked) if asked.output.is_json() => {

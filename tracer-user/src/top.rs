@@ -1,10 +1,11 @@
 //! `hoptrace top`: what an agent measures, live in a terminal, or as text and JSON for others.
 //!
-//! Everything comes from `/metrics`, as Prometheus gets it: `client` fetches it, `totals` sums it by
+//! Everything comes from `/metrics`, as Prometheus gets it: `client` fetches it, `Totals` sums it by
 //! pair of workloads, `rows` makes the figures of the time between two looks, and `screen` or `text`
 //! shows them.
 
 use anyhow::{Context, Result};
+use hoptrace_exposition::Totals;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::thread;
@@ -15,10 +16,8 @@ use crate::client::Agent;
 mod rows;
 mod screen;
 pub(crate) mod text;
-mod totals;
 
 pub use rows::{Column, Row, rows};
-pub use totals::Totals;
 
 /// What is asked for.
 #[derive(Debug)]

@@ -232,7 +232,10 @@ fn exit_codes_are_those_of_the_table() {
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mesh.rec");
     let agent = quiet_agent();
     let wrong = "--no-such-option";
-    let cases: [(&[&str], i32); 23] = [
+    let watch = ["report", "--load", "none", "--with", "x", "--runs", "1"];
+    let watch = [&watch[..], &["--time", "100ms", "--agent"]].concat();
+    let told_nothing = [&watch[..], &[&agent]].concat();
+    let cases: [(&[&str], i32); 26] = [
         (&["agent", "--print-config"], 0),
         (&["agent", "--log", "a=b=c"], 1),
         (&["agent", wrong], 2),
@@ -246,6 +249,18 @@ fn exit_codes_are_those_of_the_table() {
         (&["top", wrong], 2),
         (&["requests", "http://127.0.0.1:1"], 1),
         (&["requests", wrong], 2),
+        (&told_nothing, 3),
+        (
+            &[
+                "report",
+                "--with",
+                "http://127.0.0.1:1/",
+                "--baseline",
+                absent,
+            ],
+            1,
+        ),
+        (&["report"], 2),
         (&["record", absent, "--config", absent], 1),
         (&["record", wrong], 2),
         (&["replay", fixture], 0),
@@ -273,5 +288,7 @@ fn exit_codes_are_those_of_the_table() {
     // An agent that tells requests: tests/live/main.rs.
     seen.insert(("requests".to_owned(), 0));
     seen.insert(("record".to_owned(), 0));
+    // What takes a mesh is in tests/report.rs.
+    seen.insert(("report".to_owned(), 0));
     assert_eq!(seen, documented());
 }

@@ -23,6 +23,7 @@ mod lab;
 mod lint;
 mod manifests;
 mod paths;
+mod report;
 mod run;
 mod screenshots;
 mod setup;
@@ -49,6 +50,7 @@ struct Cli {
 const FIRST_STEPS: &str = "\
 First steps:
   cargo xtask demo         all of it: what a mesh costs, without and with sidecars
+  cargo xtask report       the same as a report with intervals and charts: target/report/
   cargo xtask setup        what is missing is named, then installed (needs root)
   cargo xtask build-ebpf   again after each change in tracer-ebpf/
   cargo build --release    the agent: target/release/hoptrace
@@ -74,6 +76,8 @@ enum Task {
     ///
     /// Does all set-up first; removes all it started at the end.
     Demo(demo::Options),
+    /// Write `hoptrace report` of the same experiment: without sidecars, in clear text, mTLS (needs root).
+    Report(report::Options),
     /// Install what building and testing need; says first what that is.
     Setup(setup::Options),
     /// Build the kernel side and stage it for the agent: target/bpf/*.o.
@@ -117,6 +121,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Demo(options) => demo::run(&options),
+        Task::Report(options) => report::run(&options),
         Task::Setup(options) => setup::run(&options),
         Task::BuildEbpf => ebpf::build(),
         Task::ClippyEbpf => ebpf::clippy(),

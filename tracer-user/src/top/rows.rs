@@ -1,8 +1,7 @@
 //! The figures of the time between two looks.
 
-use super::totals::{Histogram, Pair, PairTotals, Step, Totals};
-use crate::model::{Hop, Leg, Part, Reporter};
 use clap::ValueEnum;
+use hoptrace_exposition::{Histogram, Hop, Pair, PairTotals, Step, Totals};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,35 +22,23 @@ pub struct Row {
 }
 
 impl Row {
-    fn of(pair: &Pair, before: Option<&PairTotals>, now: &PairTotals, time: Duration) -> Self {
-        let of = |reporter| {
-            let now = now.requests.get(&reporter)?;
-            let before = before.and_then(|before| before.requests.get(&reporter));
-            let whole = now.since(before);
-            (whole.count > 0.0).then_some(whole)
-        };
-        let whole = of(Reporter::Source)
-            .or_else(|| of(Reporter::Destination))
-            .unwrap_or_default();
-        let steps: BTreeMap<_, _> = now
-            .steps
-            .iter()
-            .map(|(step, now)| {
-                let before = before.and_then(|before| before.steps.get(step));
-                (*step, now.since(before))
-            })
-            .filter(|(_, histogram)| histogram.count > 0.0)
-            .collect();
+    fn of(pair: &Pair, grown: PairTotals, time: Duration) -> Self {
+        let whole = grown.whole().map(|(_, whole)| whole.clone());
+        let whole = whole.unwrap_or_default();
         let hops = Hop::ALL
             .into_iter()
-            .filter_map(|hop| Some((hop, self_time(hop, &steps, whole.count)?)))
+            .filter_map(|hop| {
+                // Of a request that went through it.
+                let through = grown.through(hop);
+                (through > 0.0).then(|| (hop, grown.sum(|(of, _, _)| of == hop) / through))
+            })
             .collect();
         Self {
             pair: pair.clone(),
             rate: whole.count / time.as_secs_f64().max(f64::MIN_POSITIVE),
             whole,
             hops,
-            steps,
+            steps: grown.steps,
         }
     }
 
@@ -77,36 +64,11 @@ impl Row {
     }
 }
 
-/// Mean self time of a hop for one request that went through it. A request has one observation for each
-/// leg: of its work, of the whole where its parts are not known, or of the wire. `loopback` has one for
-/// each of its connections, so that there the requests count.
-fn self_time(hop: Hop, steps: &BTreeMap<Step, Histogram>, requests: f64) -> Option<f64> {
-    let of_hop = || steps.iter().filter(move |((of, _, _), _)| *of == hop);
-    let sum: f64 = of_hop().map(|(_, histogram)| histogram.sum).sum();
-    let through = |leg: Leg| -> f64 {
-        of_hop()
-            .filter(|((_, of, part), _)| *of == leg && is_once(*part))
-            .map(|(_, histogram)| histogram.count)
-            .sum()
-    };
-    let passed = if hop == Hop::Loopback {
-        requests
-    } else {
-        Leg::ALL.into_iter().map(through).fold(0.0, f64::max)
-    };
-    (passed > 0.0).then(|| sum / passed)
-}
-
-/// Whether a leg of each request has one of these parts, and no second of them.
-fn is_once(part: Part) -> bool {
-    matches!(part, Part::Processing | Part::Whole | Part::Wire)
-}
-
 /// A row for each pair that had requests between two looks.
 #[must_use]
 pub fn rows(before: &Totals, now: &Totals, time: Duration) -> Vec<Row> {
-    let row = |(pair, now)| Row::of(pair, before.0.get(pair), now, time);
-    let rows = now.0.iter().map(row);
+    let grown = now.since(before).0.into_iter();
+    let rows = grown.map(|(pair, grown)| Row::of(&pair, grown, time));
     rows.filter(|row| row.whole.count > 0.0).collect()
 }
 
@@ -169,6 +131,7 @@ impl Column {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use hoptrace_exposition::{Leg, Part, Reporter};
 
     /// `requests` with 1 ms in the app, half of it queue, 2 ms in each sidecar and 0.25 ms in each of the
     /// loopback's four ways; 8 ms as the caller saw it.

@@ -2,10 +2,10 @@
 
 use super::rows::{Column, Row};
 use super::text::{duration, heading, letter, wants_colours};
-use super::totals::Pair;
 use super::{Looks, Options};
 use crate::model::Hop;
 use anyhow::{Context, Result};
+use hoptrace_exposition::Pair;
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};

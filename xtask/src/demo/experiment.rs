@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use hoptrace_exposition::Hop;
 use hoptrace_lab::{AccessDirection, AgentProcess, Lab, LabOptions, Mode, Pod, Prometheus};
 
 use super::measure::{self, Moments};
@@ -81,11 +82,13 @@ impl Traced {
             between,
             end,
         };
+        let told = measure::Told::ask(prometheus, &agent, at)?;
         Ok(Experiment {
             mode: self.lab.state().mode.to_string(),
-            outer: measure::pair(prometheus, &outer, at)?,
-            inner: measure::pair(prometheus, &inner, at)?,
-            coverage: measure::coverage(prometheus, &agent, end)?,
+            outer: told.pair(&outer)?,
+            inner: told.pair(&inner)?,
+            coverage: told.coverage,
+            pending: measure::pending(prometheus, &agent)?,
             cost: measure::cost(prometheus, &agent, at, used.cpu_seconds, load_seconds)?,
             envoy: self.access_logs(2 * volume.of_each())?,
             load,
@@ -100,11 +103,11 @@ impl Traced {
         let mut logs = Vec::new();
         for (pod, passes) in [(Pod::Client, 2), (Pod::Info, 1)] {
             let lines = usize::try_from(passes * calls).context("so many calls")?;
-            let mut legs: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+            let mut legs: BTreeMap<Hop, Vec<u64>> = BTreeMap::new();
             for entry in self.lab.wait_access_log(pod, lines, LIMIT)? {
                 let hop = match entry.direction {
-                    AccessDirection::In => "sidecar_inbound",
-                    AccessDirection::Out => "sidecar_outbound",
+                    AccessDirection::In => Hop::SidecarInbound,
+                    AccessDirection::Out => Hop::SidecarOutbound,
                 };
                 let both = entry.req_leg_us.zip(entry.resp_leg_us);
                 legs.entry(hop)

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use hoptrace_exposition::{Coverage, Exposition, Series, Totals};
 use hoptrace_lab::{Prometheus, Sample, signals};
+use hoptrace_report::PairFigures;
 
-use super::model::{Cost, Coverage, HopPart, Pair, Program, Total};
-use super::promql::{self, Agent, Series, Window};
+use super::model::{Cost, Pair, Program};
+use super::promql::{self, Agent, Window};
 
 /// The agent holds exchanges for a moment, Prometheus scrapes every second.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
@@ -51,89 +53,71 @@ pub(super) fn settle(
     }
 }
 
-pub(super) fn pair(prometheus: &Prometheus, pair: &promql::Pair, at: Moments) -> Result<Pair> {
-    let total = |from, to| total(prometheus, pair, Window { from, to });
-    let all = total(None, at.end)?;
-    Ok(Pair {
-        source: pair.source,
-        destination: pair.destination,
-        get: total(None, at.between)?,
-        post: total(Some(at.between), at.end)?,
-        hops: hops(prometheus, pair, at.end, all.requests)?,
-        all,
-    })
+/// What Prometheus has of the agent's histograms, as differences between the moments. The arithmetic is that
+/// of `hoptrace report`.
+pub(super) struct Told {
+    get: Totals,
+    post: Totals,
+    all: Totals,
+    pub(super) coverage: Coverage,
 }
 
-fn total(prometheus: &Prometheus, pair: &promql::Pair, window: Window) -> Result<Total> {
-    let quantile = |q| us(number(prometheus, &pair.requests_quantile(q, window)));
-    let requests = number(prometheus, &pair.requests(Series::Count, window))?;
-    let sum = us(number(prometheus, &pair.requests(Series::Sum, window)))?;
-    Ok(Total {
-        requests: requests.round() as u64,
-        mean_us: sum / requests,
-        p50_us: quantile(0.5)?,
-        p90_us: quantile(0.9)?,
-        p99_us: quantile(0.99)?,
-    })
-}
-
-fn hops(
-    prometheus: &Prometheus,
-    pair: &promql::Pair,
-    at: f64,
-    requests: u64,
-) -> Result<Vec<HopPart>> {
-    let key = |(labels, value): Sample| {
-        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
-        ((label("hop"), label("leg"), label("part")), value)
-    };
-    let ask = |promql: String| -> Result<BTreeMap<_, f64>> {
-        Ok(prometheus.query(&promql)?.into_iter().map(key).collect())
-    };
-    let sums = ask(pair.hops(Series::Sum, at))?;
-    let counts = ask(pair.hops(Series::Count, at))?;
-    let medians = ask(pair.hops_quantile(0.5, at))?;
-    let slowest = ask(pair.hops_quantile(0.99, at))?;
-    let parts = sums.into_iter().map(|(key, seconds)| {
-        let of = |figures: &BTreeMap<_, f64>| figures.get(&key).copied().unwrap_or(f64::NAN);
-        HopPart {
-            count: of(&counts).round() as u64,
-            mean_us: seconds * 1e6 / requests as f64,
-            p50_us: of(&medians) * 1e6,
-            p99_us: of(&slowest) * 1e6,
-            hop: key.0.clone(),
-            leg: key.1.clone(),
-            part: key.2.clone(),
-        }
-    });
-    Ok(parts.filter(|part| part.count > 0).collect())
-}
-
-pub(super) fn coverage(prometheus: &Prometheus, agent: &Agent, at: f64) -> Result<Coverage> {
-    let label = |labels: &BTreeMap<String, String>, name: &str| {
-        labels.get(name).cloned().unwrap_or_default()
-    };
-    let exchanges = prometheus.query(&agent.exchanges(at))?.into_iter();
-    let lost = prometheus.query(&agent.lost(at))?.into_iter();
-    let mut exchanges: Vec<_> = exchanges
-        .filter(|(_, value)| *value > 0.0)
-        .map(|(labels, value)| {
-            (
-                label(&labels, "result"),
-                label(&labels, "method"),
-                value as u64,
-            )
+impl Told {
+    pub(super) fn ask(prometheus: &Prometheus, agent: &Agent, at: Moments) -> Result<Self> {
+        let look = |moment| exposition(prometheus, &agent.everything(moment));
+        let last = look(at.end)?;
+        let [start, between, end] = [&look(at.start)?, &look(at.between)?, &last].map(Totals::of);
+        Ok(Self {
+            get: between.since(&start),
+            post: end.since(&between),
+            all: end.since(&start),
+            coverage: Coverage::of(&last),
         })
-        .collect();
-    exchanges.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
-    Ok(Coverage {
-        exchanges,
-        lost: lost
-            .filter(|(_, value)| *value > 0.0)
-            .map(|(labels, value)| (label(&labels, "reason"), value as u64))
-            .collect(),
-        pending: number(prometheus, &agent.pending())? as u64,
-    })
+    }
+
+    /// # Errors
+    /// Nothing was counted of a kind.
+    pub(super) fn pair(&self, pair: &promql::Pair) -> Result<Pair> {
+        let of = |totals: &Totals| -> Result<PairFigures> {
+            let is = |name: &str, workload: &str| name.split('.').next() == Some(workload);
+            let mut pairs = hoptrace_report::pairs(totals, &[]).into_iter();
+            let found = pairs.find(|found| {
+                is(&found.source, pair.source) && is(&found.destination, pair.destination)
+            });
+            found.with_context(|| {
+                format!(
+                    "no request from {} to {} was counted",
+                    pair.source, pair.destination
+                )
+            })
+        };
+        Ok(Pair {
+            source: pair.source,
+            destination: pair.destination,
+            get: of(&self.get)?,
+            post: of(&self.post)?,
+            all: of(&self.all)?,
+        })
+    }
+}
+
+/// Exchanges that wait for their neighbours now.
+pub(super) fn pending(prometheus: &Prometheus, agent: &Agent) -> Result<u64> {
+    Ok(number(prometheus, &agent.pending())? as u64)
+}
+
+/// The answer as the agent exposed it.
+fn exposition(prometheus: &Prometheus, promql: &str) -> Result<Exposition> {
+    let series = |(mut labels, value): Sample| {
+        let name = labels.remove("__name__").unwrap_or_default();
+        Series {
+            name,
+            labels,
+            value,
+        }
+    };
+    let samples = prometheus.query(promql)?.into_iter();
+    Ok(samples.map(series).collect())
 }
 
 pub(super) fn cost(
@@ -144,7 +128,7 @@ pub(super) fn cost(
     load_seconds: f64,
 ) -> Result<Cost> {
     let window = Window {
-        from: Some(at.start),
+        from: at.start,
         to: at.end,
     };
     let by_program = |promql: String| -> Result<BTreeMap<String, f64>> {
@@ -174,8 +158,4 @@ pub(super) fn cost(
 fn number(prometheus: &Prometheus, promql: &str) -> Result<f64> {
     let samples = prometheus.query(promql).context("asking Prometheus")?;
     Ok(samples.first().map_or(0.0, |(_, value)| *value))
-}
-
-fn us(seconds: Result<f64>) -> Result<f64> {
-    Ok(seconds? * 1e6)
 }

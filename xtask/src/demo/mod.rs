@@ -15,12 +15,12 @@ use ready::Ports;
 use traffic::Volume;
 
 mod experiment;
-mod figures;
+use hoptrace_report::figures;
 mod measure;
 mod model;
 mod progress;
 mod promql;
-mod ready;
+pub(crate) mod ready;
 mod report;
 mod table;
 mod traffic;
@@ -130,7 +130,7 @@ fn show(options: &Options) -> Result<()> {
 /// A pair was not counted as often as it was called.
 fn check_counts(experiment: &Experiment, volume: Volume) -> Result<()> {
     for pair in [&experiment.outer, &experiment.inner] {
-        for (method, total) in [("GET", pair.get), ("POST", pair.post)] {
+        for (method, total) in [("GET", &pair.get), ("POST", &pair.post)] {
             ensure!(
                 total.requests == volume.of_each(),
                 "{} {method} calls were made and {} were counted from {} to {} (mode {}): the \

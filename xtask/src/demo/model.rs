@@ -1,7 +1,7 @@
 //! What an experiment found, as Prometheus and the outside witnesses told it.
 
-use std::collections::BTreeMap;
-
+use hoptrace_exposition::{Coverage, Hop, Part};
+use hoptrace_report::{PairFigures, StepFigures};
 use serde::Serialize;
 
 /// The whole demonstration; `--json` writes it.
@@ -30,6 +30,8 @@ pub(super) struct Experiment {
     pub(super) outer: Pair,
     pub(super) inner: Pair,
     pub(super) coverage: Coverage,
+    /// Exchanges that still wait for their neighbours.
+    pub(super) pending: u64,
     pub(super) cost: Cost,
     /// What each sidecar's own access log says; empty without sidecars.
     pub(super) envoy: Vec<SidecarLog>,
@@ -42,75 +44,34 @@ pub(super) struct Experiment {
 pub(super) struct Pair {
     pub(super) source: &'static str,
     pub(super) destination: &'static str,
-    /// Totals of GET, of POST and of both, in this order.
-    pub(super) get: Total,
-    pub(super) post: Total,
-    pub(super) all: Total,
-    pub(super) hops: Vec<HopPart>,
+    /// Figures of GET, of POST and of both, in this order.
+    pub(super) get: PairFigures,
+    pub(super) post: PairFigures,
+    pub(super) all: PairFigures,
 }
 
 impl Pair {
-    /// Microseconds a request spends in the hops that fit, on average.
-    pub(super) fn mean_us(&self, fits: impl Fn(&HopPart) -> bool) -> f64 {
-        self.hops
-            .iter()
-            .filter(|part| fits(part))
-            // The empty sum of floats is −0, which shows.
-            .fold(0.0, |sum, part| sum + part.mean_us)
+    /// Microseconds a request spends in the steps that fit, on average.
+    pub(super) fn mean_us(&self, fits: impl Fn(Hop, &StepFigures) -> bool) -> f64 {
+        let steps = self.steps().filter(|(hop, step)| fits(*hop, step));
+        // The empty sum of floats is −0, which shows.
+        steps.fold(0.0, |sum, (_, step)| sum + step.mean_us)
     }
 
     /// The same for one hop.
-    pub(super) fn hop_us(&self, hop: &str) -> f64 {
-        self.mean_us(|part| part.hop == hop)
-    }
-}
-
-/// Whole requests, as their client saw them: first byte out to first byte back.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Total {
-    pub(super) requests: u64,
-    pub(super) mean_us: f64,
-    pub(super) p50_us: f64,
-    pub(super) p90_us: f64,
-    pub(super) p99_us: f64,
-}
-
-/// One part of one leg of one hop.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct HopPart {
-    pub(super) hop: String,
-    pub(super) leg: String,
-    pub(super) part: String,
-    /// Times it was measured: twice a request for a loopback that is passed twice.
-    pub(super) count: u64,
-    /// Sum over all requests, divided by the requests of the pair.
-    pub(super) mean_us: f64,
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
-}
-
-/// What became of every exchange.
-#[derive(Debug, Serialize)]
-pub(super) struct Coverage {
-    /// Fate and method, then exchanges; those that are 0 are left out.
-    pub(super) exchanges: Vec<(String, String, u64)>,
-    /// Reason, then records; those that are 0 are left out.
-    pub(super) lost: BTreeMap<String, u64>,
-    /// Exchanges that still wait for their neighbours.
-    pub(super) pending: u64,
-}
-
-impl Coverage {
-    pub(super) fn all(&self) -> u64 {
-        self.exchanges.iter().map(|(_, _, count)| count).sum()
+    pub(super) fn hop_us(&self, hop: Hop) -> f64 {
+        self.mean_us(|of, _| of == hop)
     }
 
-    pub(super) fn paired(&self) -> u64 {
-        let paired = self
-            .exchanges
-            .iter()
-            .filter(|(fate, _, _)| fate == "paired");
-        paired.map(|(_, _, count)| count).sum()
+    /// The part of it in which bytes wait to be read.
+    pub(super) fn queue_us(&self, hop: Hop) -> f64 {
+        self.mean_us(|of, step| of == hop && step.part == Part::Queue)
+    }
+
+    /// Every part of every leg of every hop.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (Hop, &StepFigures)> {
+        let hops = self.all.hops.iter();
+        hops.flat_map(|hop| hop.steps.iter().map(|step| (hop.hop, step)))
     }
 }
 
@@ -137,8 +98,8 @@ pub(super) struct Program {
 #[derive(Debug, Serialize)]
 pub(super) struct SidecarLog {
     pub(super) pod: &'static str,
-    /// `sidecar_inbound` or `sidecar_outbound`.
-    pub(super) hop: &'static str,
+    /// Of the two sidecars.
+    pub(super) hop: Hop,
     pub(super) requests: u64,
     /// Mean of its request leg and its response leg together.
     pub(super) mean_us: f64,

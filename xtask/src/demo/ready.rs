@@ -13,11 +13,11 @@ use crate::{ebpf, paths, run, setup};
 
 /// Programs of the demonstration.
 #[derive(Debug)]
-pub(super) struct Programs {
-    pub(super) agent: PathBuf,
-    pub(super) envoy: PathBuf,
+pub(crate) struct Programs {
+    pub(crate) agent: PathBuf,
+    pub(crate) envoy: PathBuf,
     /// Where the lab's are.
-    pub(super) lab: PathBuf,
+    pub(crate) lab: PathBuf,
 }
 
 /// Where things listen, on 127.0.0.1.
@@ -30,7 +30,7 @@ pub(super) struct Ports {
 
 /// # Errors
 /// This machine or this user cannot do it at all; no set-up would help.
-pub(super) fn machine() -> Result<()> {
+pub(crate) fn machine() -> Result<()> {
     need_root()?;
     let mounts = fs::read_to_string("/proc/mounts").context("reading /proc/mounts")?;
     let is_cgroup2 = |line: &str| line.split(' ').nth(2) == Some("cgroup2");
@@ -97,7 +97,7 @@ fn three_free() -> Result<[u16; 3]> {
 ///
 /// # Errors
 /// Something cannot be had; or a signal came.
-pub(super) fn programs() -> Result<Programs> {
+pub(crate) fn programs() -> Result<Programs> {
     step(setup::ensure)?;
     step(ebpf::build)?;
     let mut build = host_cargo("build");

@@ -1,19 +1,11 @@
 //! The article's question: what does the mesh add to a request, and where?
 
 use super::super::figures::{NONE, added, mean, percent};
-use super::super::model::{Findings, HopPart, Pair};
+use super::super::model::Findings;
 use super::super::table::Table;
 use super::{heading, sidecars};
-
-/// One place on the way of a call: a name, and microseconds a call without and with sidecars.
-struct Place {
-    name: String,
-    is_sidecar: bool,
-    without: f64,
-    with: f64,
-    /// Of the added time, what is known to be queue.
-    queue: f64,
-}
+use hoptrace_exposition::Hop;
+use hoptrace_report::{Place, places};
 
 pub(super) fn text(findings: &Findings) -> String {
     let mut table = Table::new(
@@ -27,7 +19,13 @@ pub(super) fn text(findings: &Findings) -> String {
             "share of added",
         ],
     );
-    let places = places(findings);
+    let (from, to) = (&findings.without, &findings.with);
+    let pairs = [
+        (&from.outer.all, &to.outer.all),
+        (&from.inner.all, &to.inner.all),
+    ];
+    // One figure for all runs together: nothing is said of how sure it is.
+    let places = places(&pairs, 0.95);
     let sum = |of: fn(&Place) -> f64| places.iter().map(of).sum::<f64>();
     let (without, with) = (
         findings.without.outer.all.mean_us,
@@ -36,20 +34,20 @@ pub(super) fn text(findings: &Findings) -> String {
     let all = with - without;
     for place in &places {
         table.row([
-            place.name.clone(),
-            if place.without == 0.0 {
+            name(place, findings),
+            if place.penalty.without_us == 0.0 {
                 NONE.to_owned()
             } else {
-                mean(place.without)
+                mean(place.penalty.without_us)
             },
-            mean(place.with),
-            added(place.with - place.without),
+            mean(place.penalty.with_us),
+            added(more(place)),
             if has_queue(place) {
-                added(place.queue)
+                added(place.queue_added_us)
             } else {
                 NONE.to_owned()
             },
-            percent(place.with - place.without, all),
+            percent(more(place), all),
         ]);
     }
     table.rule();
@@ -58,7 +56,7 @@ pub(super) fn text(findings: &Findings) -> String {
         mean(without),
         mean(with),
         added(all),
-        added(sum(|place| place.queue)),
+        added(sum(|place| place.queue_added_us)),
         percent(all, all),
     ]);
     heading("What the mesh adds to a call (means, µs)")
@@ -66,8 +64,32 @@ pub(super) fn text(findings: &Findings) -> String {
         + &answer(&places, without, with)
 }
 
+fn more(place: &Place) -> f64 {
+    place.penalty.added_us.value
+}
+
+fn is_sidecar(place: &Place) -> bool {
+    matches!(place.hop, Some(Hop::SidecarInbound | Hop::SidecarOutbound))
+}
+
 fn has_queue(place: &Place) -> bool {
-    place.is_sidecar || place.name.starts_with("app")
+    is_sidecar(place) || place.hop == Some(Hop::App)
+}
+
+/// The two connections of the inner pair's loopback belong to both of its pods.
+fn name(place: &Place, findings: &Findings) -> String {
+    let bare = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+    let ends: Vec<_> = place.at.split(" ⇄ ").map(bare).collect();
+    let at = ends.join(" ⇄ ");
+    match place.hop {
+        Some(Hop::Loopback) => match at.trim_start_matches("beside ") {
+            inner if inner == findings.with.inner.destination => "loopback of both".to_owned(),
+            outer => format!("loopback of {outer}"),
+        },
+        Some(hop @ (Hop::Network | Hop::App)) => format!("{} {at}", hop.as_str()),
+        Some(hop) => format!("{} of {at}", hop.as_str()),
+        None => at,
+    }
 }
 
 /// The answer in words.
@@ -77,10 +99,9 @@ fn answer(places: &[Place], without: f64, with: f64) -> String {
         let fitting = places.iter().filter(|place| fits(place));
         fitting.fold(0.0, |sum, place| sum + of(place))
     };
-    let more = |place: &Place| place.with - place.without;
-    let of = |name: &'static str| sum(&move |place| place.name.starts_with(name), more);
-    let inside = sum(&|place| place.is_sidecar, more);
-    let queue = sum(&|place| place.is_sidecar, |place| place.queue);
+    let of = |hop: Hop| sum(&move |place| place.hop == Some(hop), more);
+    let inside = sum(&is_sidecar, more);
+    let queue = sum(&is_sidecar, |place| place.queue_added_us);
     let sidecars = format!(
         "in the three sidecars: {} waiting to be read, {} from read to write",
         mean(queue),
@@ -89,12 +110,12 @@ fn answer(places: &[Place], without: f64, with: f64) -> String {
     let wheres = [
         (inside, sidecars.as_str()),
         (
-            of("loopback"),
+            of(Hop::Loopback),
             "on the loopback connections between apps and sidecars",
         ),
-        (of("network"), "on the network between the pods"),
+        (of(Hop::Network), "on the network between the pods"),
         (
-            of("app"),
+            of(Hop::App),
             "in the apps, which share the CPUs with the sidecars",
         ),
     ];
@@ -107,50 +128,4 @@ fn answer(places: &[Place], without: f64, with: f64) -> String {
         mean(all),
         lines.concat()
     )
-}
-
-fn places(findings: &Findings) -> Vec<Place> {
-    let (without, with) = (&findings.without, &findings.with);
-    let outer = (&without.outer, &with.outer);
-    let inner = (&without.inner, &with.inner);
-    let client = outer.1.destination;
-    let info = inner.1.destination;
-    vec![
-        place("network load ⇄ capitol-client".into(), outer, "network"),
-        place(
-            format!("sidecar_inbound of {client}"),
-            outer,
-            "sidecar_inbound",
-        ),
-        place(format!("loopback of {client}"), outer, "loopback"),
-        place(format!("app {client}"), outer, "app"),
-        place(
-            format!("sidecar_outbound of {client}"),
-            inner,
-            "sidecar_outbound",
-        ),
-        place(
-            "network capitol-client ⇄ capitol-info".into(),
-            inner,
-            "network",
-        ),
-        place(
-            format!("sidecar_inbound of {info}"),
-            inner,
-            "sidecar_inbound",
-        ),
-        place("loopback of both".into(), inner, "loopback"),
-        place(format!("app {info}"), inner, "app"),
-    ]
-}
-
-fn place(name: String, (without, with): (&Pair, &Pair), hop: &str) -> Place {
-    let queue = |part: &HopPart| part.hop == hop && part.part == "queue";
-    Place {
-        name,
-        is_sidecar: hop.starts_with("sidecar"),
-        without: without.hop_us(hop),
-        with: with.hop_us(hop),
-        queue: with.mean_us(queue) - without.mean_us(queue),
-    }
 }

@@ -1,12 +1,13 @@
 //! How much of what happened the figures stand on.
 
 use super::super::figures::{count, percent};
-use super::super::model::{Coverage, Findings};
+use super::super::model::{Experiment, Findings};
 use super::super::table::Table;
 use super::{heading, sidecars};
 
 pub(super) fn text(findings: &Findings) -> String {
-    let both = [&findings.without.coverage, &findings.with.coverage];
+    let experiments = [&findings.without, &findings.with];
+    let both = experiments.map(|experiment| &experiment.coverage);
     let names = ["no sidecars", sidecars(&findings.with)];
     let mut table = Table::new(2, ["became", "how", names[0], "", names[1], ""]);
     let mut kinds: Vec<_> = both
@@ -42,10 +43,10 @@ pub(super) fn text(findings: &Findings) -> String {
             .into_iter()
             .chain(cells),
     );
-    let losses = both
+    let losses = experiments
         .iter()
         .zip(names)
-        .map(|(coverage, name)| format!("Records lost, {name}: {}.\n", losses(coverage)));
+        .map(|(experiment, name)| format!("Records lost, {name}: {}.\n", losses(experiment)));
     heading("Coverage: exchanges (request and response on one socket)")
         + &table.to_string()
         + "A call passes 4 sockets without sidecars and 10 with them. Connections between the services are \
@@ -62,15 +63,16 @@ fn exact(part: u64, whole: u64) -> String {
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)
 }
 
-fn losses(coverage: &Coverage) -> String {
-    let mut parts: Vec<_> = coverage
+fn losses(experiment: &Experiment) -> String {
+    let mut parts: Vec<_> = experiment
+        .coverage
         .lost
         .iter()
         .filter(|(_, lost)| **lost > 0)
         .map(|(reason, lost)| format!("{} {reason}", count(*lost)))
         .collect();
-    if coverage.pending > 0 {
-        parts.push(format!("{} still pending", count(coverage.pending)));
+    if experiment.pending > 0 {
+        parts.push(format!("{} still pending", count(experiment.pending)));
     }
     if parts.is_empty() {
         "none lost".to_owned()

@@ -1,55 +1,56 @@
 //! One pair: every hop, its legs and their parts, without and with sidecars side by side.
 
-use super::super::figures::{NONE, mean, percent, quantile};
-use super::super::model::{Experiment, Findings, HopPart, Pair};
+use super::super::figures::{NONE, mean, percent};
+use super::super::model::{Experiment, Findings, Pair};
 use super::super::table::Table;
+use super::totals::us;
 use super::{heading, sidecars};
+use hoptrace_exposition::{Hop, Leg, Part};
+use hoptrace_report::{StepFigures, WAY};
 
-/// In the order of a request's way.
-pub(super) const HOPS: [&str; 5] = [
-    "sidecar_outbound",
-    "network",
-    "sidecar_inbound",
-    "loopback",
-    "app",
-];
-const LEGS: [&str; 3] = ["request", "response", "both"];
-const PARTS: [&str; 7] = [
-    "queue",
-    "processing",
-    "connect",
-    "source_pod",
-    "wire",
-    "destination_pod",
-    "whole",
+/// As they are read.
+const PARTS: [Part; 7] = [
+    Part::Queue,
+    Part::Processing,
+    Part::Connect,
+    Part::SourcePod,
+    Part::Wire,
+    Part::DestinationPod,
+    Part::Whole,
 ];
 
 pub(super) fn text(findings: &Findings, of: impl Fn(&Experiment) -> &Pair) -> String {
     let pairs = [of(&findings.without), of(&findings.with)];
-    let called = [&findings.without, &findings.with].map(|experiment| called(experiment, &of));
+    let called = pairs.map(|pair| pair.all.calls_us);
     let figures = ["mean", "p50", "p99", "share"];
     let mut table = Table::new(1, ["hop"].into_iter().chain(figures).chain(figures));
     table.spans([(1, ""), (4, "no sidecars"), (4, sidecars(&findings.with))]);
-    for hop in HOPS {
-        let is_there = |part: &HopPart| part.hop == hop;
-        if !pairs.iter().any(|pair| pair.hops.iter().any(is_there)) {
+    for hop in WAY {
+        let is_there = |of: Hop, _: &StepFigures| of == hop;
+        let has = |fits: &dyn Fn(Hop, &StepFigures) -> bool| {
+            let mut pairs = pairs.iter();
+            pairs.any(|pair| pair.steps().any(|(of, step)| fits(of, step)))
+        };
+        if !has(&is_there) {
             continue;
         }
-        line(&mut table, hop, pairs, &is_there);
-        for leg in LEGS {
-            let in_leg = |part: &HopPart| is_there(part) && part.leg == leg;
-            let depth = if leg == "both" { 1 } else { 2 };
-            if leg != "both" && pairs.iter().any(|pair| pair.hops.iter().any(in_leg)) {
-                line(&mut table, &indent(1, leg), pairs, &in_leg);
+        line(&mut table, hop.as_str(), pairs, &is_there);
+        for leg in Leg::ALL {
+            let in_leg = |of: Hop, step: &StepFigures| of == hop && step.leg == leg;
+            let depth = if leg == Leg::Both { 1 } else { 2 };
+            if leg != Leg::Both && has(&in_leg) {
+                line(&mut table, &indent(1, leg.as_str()), pairs, &in_leg);
             }
             for part in PARTS {
-                let in_part = |found: &HopPart| in_leg(found) && found.part == part;
-                let splits = |found: &HopPart| in_leg(found) && found.part != "whole";
-                let is_split = pairs.iter().any(|pair| pair.hops.iter().any(splits));
-                let is_part = pairs.iter().any(|pair| pair.hops.iter().any(in_part));
-                if is_split && is_part {
+                let in_part = |of: Hop, step: &StepFigures| in_leg(of, step) && step.part == part;
+                let splits =
+                    |of: Hop, step: &StepFigures| in_leg(of, step) && step.part != Part::Whole;
+                if has(&splits) && has(&in_part) {
                     // Where others of the leg have parts, a whole one is a read nobody saw.
-                    let name = if part == "whole" { "unsplit" } else { part };
+                    let name = match part {
+                        Part::Whole => "unsplit",
+                        part => part.as_str(),
+                    };
                     line(&mut table, &indent(depth, name), pairs, &in_part);
                 }
             }
@@ -65,7 +66,7 @@ pub(super) fn text(findings: &Findings, of: impl Fn(&Experiment) -> &Pair) -> St
     }
     table.rule();
     let sums = pairs.iter().zip(called).flat_map(|(pair, called)| {
-        let sum = pair.mean_us(|_| true) + called;
+        let sum = pair.mean_us(|_, _| true) + called;
         [
             mean(sum),
             String::new(),
@@ -75,11 +76,11 @@ pub(super) fn text(findings: &Findings, of: impl Fn(&Experiment) -> &Pair) -> St
     });
     table.row(["sum".to_owned()].into_iter().chain(sums));
     let totals = pairs.iter().flat_map(|pair| {
-        let all = pair.all;
+        let all = &pair.all;
         [
             mean(all.mean_us),
-            quantile(all.p50_us),
-            quantile(all.p99_us),
+            us(all.spread.p50_us),
+            us(all.spread.p99_us),
             percent(1.0, 1.0),
         ]
     });
@@ -91,32 +92,30 @@ pub(super) fn text(findings: &Findings, of: impl Fn(&Experiment) -> &Pair) -> St
     )) + &table.to_string()
 }
 
-/// Microseconds that a request of the outer pair waits for its call to the inner one.
-fn called(experiment: &Experiment, of: impl Fn(&Experiment) -> &Pair) -> f64 {
-    let (inner, outer) = (experiment.inner.all, experiment.outer.all);
-    if std::ptr::eq(of(experiment), &raw const experiment.outer) {
-        inner.mean_us * inner.requests as f64 / outer.requests as f64
-    } else {
-        0.0
-    }
-}
-
 fn indent(depth: usize, name: &str) -> String {
     "  ".repeat(depth) + name
 }
 
 /// Means and shares add up over what fits; quantiles are those of a single histogram.
-fn line(table: &mut Table, name: &str, pairs: [&Pair; 2], fits: &impl Fn(&HopPart) -> bool) {
+fn line(
+    table: &mut Table,
+    name: &str,
+    pairs: [&Pair; 2],
+    fits: &impl Fn(Hop, &StepFigures) -> bool,
+) {
     let cells = pairs.iter().flat_map(|pair| {
-        let found: Vec<_> = pair.hops.iter().filter(|part| fits(part)).collect();
+        let found: Vec<_> = pair
+            .steps()
+            .filter(|(hop, step)| fits(*hop, step))
+            .collect();
         let quantiles = match found.as_slice() {
             [] => return [NONE; 4].map(str::to_owned),
-            [only] => [only.p50_us, only.p99_us].map(quantile),
+            [(_, only)] => [only.spread.p50_us, only.spread.p99_us].map(us),
             _ => [NONE; 2].map(str::to_owned),
         };
-        let us = pair.mean_us(fits);
+        let mean_us = pair.mean_us(fits);
         let [p50, p99] = quantiles;
-        [mean(us), p50, p99, percent(us, pair.all.mean_us)]
+        [mean(mean_us), p50, p99, percent(mean_us, pair.all.mean_us)]
     });
     table.row([name.to_owned()].into_iter().chain(cells));
 }

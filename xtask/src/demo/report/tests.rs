@@ -2,65 +2,93 @@
 
 use std::collections::BTreeMap;
 
-use super::super::model::{
-    Cost, Coverage, Experiment, Findings, HopPart, Pair, Program, Run, SidecarLog, Total,
-};
+use hoptrace_exposition::{Coverage, Hop, Leg, Part, Reporter};
+use hoptrace_report::{HopFigures, PairFigures, Spread, StepFigures};
+
+use super::super::model::{Cost, Experiment, Findings, Pair, Program, Run, SidecarLog};
 use super::super::table::WIDEST;
 use super::text;
 
 const GOLDEN: &str = include_str!("golden.txt");
 
-fn total(requests: u64, mean_us: f64) -> Total {
-    Total {
-        requests,
-        mean_us,
-        p50_us: mean_us * 0.9,
-        p90_us: mean_us * 1.5,
-        p99_us: mean_us * 4.0,
+fn spread(mean_us: f64, [p50, p90, p99]: [f64; 3]) -> Spread {
+    Spread {
+        p50_us: Some(p50),
+        p90_us: Some(p90),
+        p99_us: Some(p99),
+        p999_us: Some(99.0 * mean_us),
+        max_below_us: None,
     }
 }
 
 /// Parts whose means are 10 µs, and 30 µs in apps.
-fn hops(hops: &[(&str, &[&str], &[&str])]) -> Vec<HopPart> {
-    let mut parts = Vec::new();
-    for (hop, legs, names) in hops {
-        for leg in *legs {
-            for part in *names {
-                let mean_us = if *hop == "app" { 30.0 } else { 10.0 };
-                parts.push(HopPart {
-                    hop: (*hop).to_owned(),
-                    leg: (*leg).to_owned(),
-                    part: (*part).to_owned(),
-                    count: 3_000,
-                    mean_us,
-                    p50_us: mean_us - 4.0,
-                    p99_us: mean_us * 50.0,
-                });
-            }
+fn hops(hops: &[(Hop, &[Leg], &[Part])]) -> Vec<HopFigures> {
+    let figures = |(hop, legs, parts): &(Hop, &[Leg], &[Part])| {
+        let mean_us = if *hop == Hop::App { 30.0 } else { 10.0 };
+        let steps = legs
+            .iter()
+            .flat_map(|leg| parts.iter().map(move |part| (*leg, *part)));
+        let steps: Vec<_> = steps
+            .map(|(leg, part)| StepFigures {
+                leg,
+                part,
+                count: 3_000,
+                mean_us,
+                spread: spread(mean_us, [mean_us - 4.0, mean_us, mean_us * 50.0]),
+            })
+            .collect();
+        let queue = steps.iter().filter(|step| step.part == Part::Queue);
+        HopFigures {
+            hop: *hop,
+            requests: 3_000,
+            mean_us: mean_us * steps.len() as f64,
+            queue_us: mean_us * queue.count() as f64,
+            runs_us: Vec::new(),
+            by_difference: false,
+            steps,
         }
-    }
-    parts
+    };
+    hops.iter().map(figures).collect()
 }
 
-fn pair(source: &'static str, destination: &'static str, mean_us: f64, hops: Vec<HopPart>) -> Pair {
+fn pair(
+    source: &'static str,
+    destination: &'static str,
+    (mean_us, calls_us): (f64, f64),
+    hops: &[HopFigures],
+) -> Pair {
+    let figures = |requests, mean_us: f64| PairFigures {
+        source: format!("{source}.default"),
+        destination: format!("{destination}.default"),
+        service: destination.to_owned(),
+        reporter: Reporter::Source,
+        requests,
+        mean_us,
+        runs_us: Vec::new(),
+        spread: spread(mean_us, [0.9, 1.5, 4.0].map(|times| times * mean_us)),
+        hops: hops.to_vec(),
+        calls_us,
+    };
     Pair {
         source,
         destination,
-        get: total(3_000, mean_us + 5.0),
-        post: total(3_000, mean_us - 5.0),
-        all: total(6_000, mean_us),
-        hops,
+        get: figures(3_000, mean_us + 5.0),
+        post: figures(3_000, mean_us - 5.0),
+        all: figures(6_000, mean_us),
     }
 }
 
 fn experiment(mode: &str) -> Experiment {
-    let legs = ["request", "response"].as_slice();
-    let split = ["queue", "processing"].as_slice();
-    let whole = ["whole"].as_slice();
-    let both = ["both"].as_slice();
-    let bare = [("network", both, whole), ("app", both, split)];
-    let inbound = [("sidecar_inbound", legs, split), ("loopback", legs, whole)];
-    let outbound = [("sidecar_outbound", legs, split)];
+    let legs = [Leg::Request, Leg::Response].as_slice();
+    let split = [Part::Queue, Part::Processing].as_slice();
+    let whole = [Part::Whole].as_slice();
+    let both = [Leg::Both].as_slice();
+    let bare = [(Hop::Network, both, whole), (Hop::App, both, split)];
+    let inbound = [
+        (Hop::SidecarInbound, legs, split),
+        (Hop::Loopback, legs, whole),
+    ];
+    let outbound = [(Hop::SidecarOutbound, legs, split)];
     let meshed = mode != "none";
     let (outer, inner) = if meshed {
         let outer = [&bare[..], &inbound].concat();
@@ -88,16 +116,26 @@ fn experiment(mode: &str) -> Experiment {
     };
     Experiment {
         mode: mode.to_owned(),
-        outer: pair("load", "capitol-client", outer_mean, hops(&outer)),
-        inner: pair("capitol-client", "capitol-info", inner_mean, hops(&inner)),
+        outer: pair(
+            "load",
+            "capitol-client",
+            (outer_mean, inner_mean),
+            &hops(&outer),
+        ),
+        inner: pair(
+            "capitol-client",
+            "capitol-info",
+            (inner_mean, 0.0),
+            &hops(&inner),
+        ),
         coverage: Coverage {
             exchanges: vec![
                 ("paired".to_owned(), "tuple".to_owned(), 23_999),
                 ("unpaired".to_owned(), "none".to_owned(), 1),
             ],
             lost: BTreeMap::from([("ring_full".to_owned(), u64::from(meshed))]),
-            pending: 0,
         },
+        pending: 0,
         cost: Cost {
             cpu_seconds: 0.05,
             load_seconds: 2.0,
@@ -110,9 +148,9 @@ fn experiment(mode: &str) -> Experiment {
         },
         envoy: if meshed {
             vec![
-                log("capitol-client", "sidecar_inbound"),
-                log("capitol-client", "sidecar_outbound"),
-                log("capitol-info", "sidecar_inbound"),
+                log("capitol-client", Hop::SidecarInbound),
+                log("capitol-client", Hop::SidecarOutbound),
+                log("capitol-info", Hop::SidecarInbound),
             ]
         } else {
             Vec::new()

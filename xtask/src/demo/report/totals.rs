@@ -1,17 +1,18 @@
 //! Whole requests: each pair, each method, without and with sidecars.
 
-use super::super::figures::{count, mean, quantile};
-use super::super::model::{Findings, Pair, Total};
+use super::super::figures::{NONE, count, mean, quantile};
+use super::super::model::{Findings, Pair};
 use super::super::table::Table;
 use super::{heading, sidecars};
+use hoptrace_report::PairFigures;
 
 /// Picks the calls of one kind.
-type Pick = fn(&Pair) -> Total;
+type Pick = fn(&Pair) -> &PairFigures;
 
 const KINDS: [(&str, Pick); 3] = [
-    ("GET", |pair| pair.get),
-    ("POST", |pair| pair.post),
-    ("both", |pair| pair.all),
+    ("GET", |pair| &pair.get),
+    ("POST", |pair| &pair.post),
+    ("both", |pair| &pair.all),
 ];
 
 pub(super) fn text(findings: &Findings) -> String {
@@ -42,15 +43,20 @@ pub(super) fn text(findings: &Findings) -> String {
         + &table.to_string()
 }
 
-fn row(table: &mut Table, [name, kind]: [String; 2], mesh: &str, total: Total) {
+fn row(table: &mut Table, [name, kind]: [String; 2], mesh: &str, total: &PairFigures) {
     table.row([
         name,
         kind,
         mesh.to_owned(),
         count(total.requests),
         mean(total.mean_us),
-        quantile(total.p50_us),
-        quantile(total.p90_us),
-        quantile(total.p99_us),
+        us(total.spread.p50_us),
+        us(total.spread.p90_us),
+        us(total.spread.p99_us),
     ]);
+}
+
+/// A quantile that may not be known.
+pub(super) fn us(us: Option<f64>) -> String {
+    us.map_or(NONE.to_owned(), quantile)
 }

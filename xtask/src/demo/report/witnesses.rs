@@ -1,9 +1,11 @@
 //! What others say of the same calls: Envoy's access log, and the load generator.
 
-use super::super::figures::{NONE, count, mean, percent, quantile};
-use super::super::model::{Experiment, Findings, HopPart, Pair, Run};
+use super::super::figures::{NONE, count, mean, percent};
+use super::super::model::{Experiment, Findings, Pair, Run};
 use super::super::table::Table;
+use super::totals::us;
 use super::{heading, sidecars};
+use hoptrace_exposition::Hop;
 
 /// Envoy's own figure beside ours, sidecar by sidecar.
 pub(super) fn envoy(experiment: &Experiment) -> String {
@@ -23,13 +25,12 @@ pub(super) fn envoy(experiment: &Experiment) -> String {
     for log in &experiment.envoy {
         let pair = pair_of(experiment, log.pod, log.hop);
         let ours = pair.hop_us(log.hop);
-        let queue = |part: &HopPart| part.hop == log.hop && part.part == "queue";
-        let waiting = pair.mean_us(queue);
+        let waiting = pair.queue_us(log.hop);
         inside += ours;
         queued += waiting;
         admitted += log.mean_us;
         table.row([
-            format!("{} of {}", log.hop, log.pod),
+            format!("{} of {}", log.hop.as_str(), log.pod),
             count(log.requests),
             mean(log.mean_us),
             mean(ours),
@@ -52,9 +53,9 @@ pub(super) fn envoy(experiment: &Experiment) -> String {
 }
 
 /// A pod's inbound sidecar serves requests to it, its outbound one requests from it.
-fn pair_of<'a>(experiment: &'a Experiment, pod: &str, hop: &str) -> &'a Pair {
+fn pair_of<'a>(experiment: &'a Experiment, pod: &str, hop: Hop) -> &'a Pair {
     let Experiment { outer, inner, .. } = experiment;
-    if pod == inner.destination || hop == "sidecar_outbound" {
+    if pod == inner.destination || hop == Hop::SidecarOutbound {
         inner
     } else {
         outer
@@ -78,8 +79,12 @@ pub(super) fn load(findings: &Findings) -> String {
         }
         let ours = both.iter().flat_map(|experiment| {
             let pair = &experiment.outer;
-            let total = if method == "GET" { pair.get } else { pair.post };
-            let [p50, p99] = [total.p50_us, total.p99_us].map(quantile);
+            let total = if method == "GET" {
+                &pair.get
+            } else {
+                &pair.post
+            };
+            let [p50, p99] = [total.spread.p50_us, total.spread.p99_us].map(us);
             [String::new(), mean(total.mean_us), p50, p99]
         });
         table.row([format!("{method}, hoptrace")].into_iter().chain(ours));

@@ -1,36 +1,11 @@
-//! The load generator: many keep-alive connections, one thread, honest clocks.
-//!
-//! The generator runs on the processors of what it measures, so it does as little as it can: an
-//! epoll loop over non-blocking sockets, one `write` and one `read` a request, the request text
-//! rendered once, the answer only framed and never kept. One thread drives several times the
-//! rates the lab uses, and a second one would take the processor of a proxy.
-//!
-//! Invariants:
-//! - `pace` alone decides when a request is due, from time handed in as data.
-//! - Latency counts from the planned moment, service from the moment a connection took the
-//!   request up; only the first holds what a stalled server did to the requests behind.
-//! - Every request of the plan ends in exactly one of `succeeded` and `failed`.
-//! - Traffic goes to loopback and to the addresses of a test network only, see `target`.
-
-mod answer;
-mod clock;
-mod connection;
-pub mod descriptors;
-mod engine;
-mod failure;
-mod pace;
-mod plan;
-mod request;
-mod tally;
-mod target;
+//! One run, from a spec to a report.
 
 use std::io;
 use std::net::IpAddr;
 
-use crate::load::{LoadReport, LoadSpec};
-
-pub use plan::{LONGEST_SECONDS, MOST_CONNECTIONS, SpecError};
-pub use target::TargetError;
+use super::load::{Latency, LoadReport, LoadSpec};
+use super::plan::{Plan, SpecError};
+use super::{clock, engine, tally};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +34,44 @@ pub enum GeneratorError {
 /// A spec out of bounds, a server that does not take the first connections, a kernel that has no
 /// descriptors left.
 pub fn run(spec: &LoadSpec, allowed: &[IpAddr]) -> Result<LoadReport, GeneratorError> {
-    let plan = plan::Plan::check(spec, allowed)?;
+    run_keeping(spec, allowed).map(|(report, _times)| report)
+}
+
+/// The same, with the latency of each request to three digits: quantiles of several runs together need it.
+///
+/// # Errors
+///
+/// As those of [`run`].
+pub fn run_keeping(
+    spec: &LoadSpec,
+    allowed: &[IpAddr],
+) -> Result<(LoadReport, Times), GeneratorError> {
+    let plan = Plan::check(spec, allowed)?;
     let before = clock::processor_time();
     let tally = engine::Engine::open(&plan)?.run()?;
-    let mut report = tally.report();
+    let (mut report, times) = tally.report();
     report.cpu_seconds = clock::processor_time().saturating_sub(before).as_secs_f64();
-    Ok(report)
+    Ok((report, times))
+}
+
+/// Latencies, nanoseconds to three digits.
+#[derive(Clone, Debug)]
+pub struct Times(pub(super) hdrhistogram::Histogram<u64>);
+
+impl Times {
+    /// With those of another run.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, and no count that overflows.
+        let _fits = self.0.add(&other.0);
+    }
+
+    /// Their figures.
+    #[must_use]
+    pub fn latency(&self) -> Latency {
+        tally::summary(&self.0)
+    }
 }
 
 #[cfg(test)]
+#[path = "tests.rs"]
 mod tests;

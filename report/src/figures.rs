@@ -3,10 +3,10 @@
 /// The least bound of the agent's histograms: what lies below cannot be interpolated.
 const FIRST_BUCKET_US: f64 = 10.0;
 /// Where there is no figure.
-pub(super) const NONE: &str = "·";
+pub const NONE: &str = "·";
 
 /// 12,345
-pub(super) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -19,7 +19,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// Microseconds with one decimal: 1,234.5
-pub(super) fn mean(us: f64) -> String {
+pub fn mean(us: f64) -> String {
     if !us.is_finite() {
         return NONE.to_owned();
     }
@@ -29,7 +29,7 @@ pub(super) fn mean(us: f64) -> String {
 }
 
 /// The same with a sign, for what was added.
-pub(super) fn added(us: f64) -> String {
+pub fn added(us: f64) -> String {
     let text = mean(us);
     if text.starts_with(['−', '·']) {
         text
@@ -39,7 +39,7 @@ pub(super) fn added(us: f64) -> String {
 }
 
 /// Microseconds of an interpolated quantile, without decimals.
-pub(super) fn quantile(us: f64) -> String {
+pub fn quantile(us: f64) -> String {
     if !us.is_finite() {
         NONE.to_owned()
     } else if us < FIRST_BUCKET_US {
@@ -50,7 +50,7 @@ pub(super) fn quantile(us: f64) -> String {
 }
 
 /// 12.3 %
-pub(super) fn percent(part: f64, whole: f64) -> String {
+pub fn percent(part: f64, whole: f64) -> String {
     let percent = part / whole * 100.0;
     if percent.is_finite() {
         let text = format!("{percent:.1} %");
@@ -58,6 +58,11 @@ pub(super) fn percent(part: f64, whole: f64) -> String {
     } else {
         NONE.to_owned()
     }
+}
+
+/// A share that somebody chose, with as many decimals as it was given: 99 %
+pub fn level(share: f64) -> String {
+    format!("{} %", (share * 1e4).round() / 1e2)
 }
 
 #[cfg(test)]
@@ -79,6 +84,7 @@ mod tests {
             [4.0, 10.0, 1_234.5, f64::NAN].map(quantile),
             ["<10", "10", "1,235", "·"]
         );
+        assert_eq!([0.99, 0.995].map(level), ["99 %", "99.5 %"]);
         assert_eq!(percent(1.0, 8.0), "12.5 %");
         assert_eq!(percent(-1.0, 8.0), "−12.5 %");
         assert_eq!(percent(1.0, 0.0), "·");

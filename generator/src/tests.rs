@@ -13,7 +13,8 @@ use axum::http::HeaderMap;
 use axum::routing::any;
 use axum::serve::ListenerExt;
 
-use super::{GeneratorError, engine, plan};
+use super::super::{engine, plan};
+use super::{GeneratorError, run_keeping};
 use crate::load::{LoadReport, LoadSpec, Schedule};
 
 fn run(spec: &LoadSpec) -> Result<LoadReport, GeneratorError> {
@@ -146,6 +147,20 @@ fn a_count_is_sent_over_connections_that_stay() {
 }
 
 #[test]
+fn latencies_of_runs_are_added() {
+    let (address, _) = serve(u64::MAX, Duration::ZERO);
+    let spec = spec(address, 2, Schedule::Count(50));
+    let (one, mut times) = run_keeping(&spec, &[]).unwrap();
+    let (other, more) = run_keeping(&spec, &[]).unwrap();
+    times.add(&more);
+    let both = times.latency();
+    assert_eq!(both.max_ns, one.latency.max_ns.max(other.latency.max_ns));
+    let mean = (one.latency.mean_ns + other.latency.mean_ns) / 2.0;
+    assert!((both.mean_ns / mean - 1.0).abs() < 1e-9, "{both:?}");
+    assert!(both.p99_ns <= both.p999_ns && both.p999_ns <= both.max_ns);
+}
+
+#[test]
 fn a_time_is_filled() {
     let (address, seen) = serve(u64::MAX, Duration::ZERO);
     let report = run(&spec(address, 2, Schedule::Seconds(0.1))).unwrap();
@@ -262,7 +277,12 @@ fn patience_has_an_end() {
     });
     let mut plan = plan::Plan::check(&spec(address, 1, Schedule::Count(2)), &[]).unwrap();
     plan.patience = Duration::from_millis(50);
-    let report = engine::Engine::open(&plan).unwrap().run().unwrap().report();
+    let report = engine::Engine::open(&plan)
+        .unwrap()
+        .run()
+        .unwrap()
+        .report()
+        .0;
     assert_eq!((report.succeeded, report.failed), (1, 1));
     assert!(
         report.failures[0].starts_with("no answer within"),

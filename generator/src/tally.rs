@@ -3,7 +3,8 @@
 use hdrhistogram::{CreationError, Histogram};
 
 use super::failure::Failure;
-use crate::load::{Latency, LoadReport};
+use super::load::{Latency, LoadReport};
+use super::run::Times;
 
 /// Different failures that are put into words.
 const FAILURES: usize = 8;
@@ -69,10 +70,10 @@ impl Tally {
         self.reconnects += 1;
     }
 
-    /// The books as a report; the caller knows the processor time.
-    pub(super) fn report(self) -> LoadReport {
+    /// The books as a report, and each latency; the caller knows the processor time.
+    pub(super) fn report(self) -> (LoadReport, Times) {
         let elapsed = self.last.saturating_sub(self.first.unwrap_or(self.last));
-        LoadReport {
+        let report = LoadReport {
             succeeded: self.succeeded,
             failed: self.failed,
             failures: self.failures,
@@ -81,16 +82,18 @@ impl Tally {
             latency: summary(&self.latency),
             service: summary(&self.service),
             cpu_seconds: 0.0,
-        }
+        };
+        (report, Times(self.latency))
     }
 }
 
-fn summary(times: &Histogram<u64>) -> Latency {
+pub(super) fn summary(times: &Histogram<u64>) -> Latency {
     Latency {
         mean_ns: times.mean(),
         p50_ns: times.value_at_quantile(0.5),
         p90_ns: times.value_at_quantile(0.9),
         p99_ns: times.value_at_quantile(0.99),
+        p999_ns: times.value_at_quantile(0.999),
         max_ns: times.max(),
     }
 }

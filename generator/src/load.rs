@@ -76,6 +76,9 @@ pub struct Latency {
     pub p90_ns: u64,
     /// 99th percentile.
     pub p99_ns: u64,
+    /// What 999 of 1,000 stay below.
+    #[serde(default)]
+    pub p999_ns: u64,
     /// Maximum.
     pub max_ns: u64,
 }
