@@ -2,7 +2,7 @@
 //!
 //! Read in the order of a packet: [`segment`] finds the payload, [`socket`] finds the state,
 //! [`turn`] moves it, [`header`] keeps a plaintext prefix, [`emit`] sends the record, [`loss`]
-//! counts what went wrong. Every program lets every packet pass.
+//! counts what went wrong; [`window`] tells whether to look at all. Every program lets every packet pass.
 #![no_std]
 #![cfg_attr(target_arch = "bpf", no_main)]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -32,6 +32,7 @@ mod socket;
 mod stamp;
 mod thread;
 mod turn;
+mod window;
 
 /// `cgroup_skb` verdict: let the packet go.
 const PASS: i32 = 1;

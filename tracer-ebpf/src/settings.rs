@@ -10,9 +10,18 @@ static READ_HOOK: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static THREAD_BY_TASK: Global<u8> = Global::new(0);
 
+/// 1: the hooks look only while a window is open.
+#[unsafe(no_mangle)]
+static WINDOWS: Global<u8> = Global::new(0);
+
 #[inline(always)]
 pub(crate) fn read_hook() -> bool {
     READ_HOOK.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn windows() -> bool {
+    WINDOWS.load() != 0
 }
 
 #[inline(always)]

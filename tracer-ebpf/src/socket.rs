@@ -44,7 +44,8 @@ pub(crate) struct SocketState {
     pub heads: Heads,
     /// Sequence number of the last segment's first byte, of a request with several.
     pub request_last_seq: u32,
-    pub _reserved: u32,
+    /// Number of the window that the exchange is of; see [`crate::window`].
+    pub window: u32,
 }
 
 /// `control`: something was sent, so `send_next` is valid.

@@ -14,7 +14,7 @@ use crate::segment::{Kind, Segment, parse};
 use crate::socket::{
     ANSWERED, IDLE, RECEIVED, REQUEST, RESPONDED, RESPONSE_SEGMENTS, SENT, SocketState,
 };
-use crate::{emit, header, loss, settings, socket, stamp, thread};
+use crate::{emit, header, loss, settings, socket, stamp, thread, window};
 
 /// The kernel's smoothed round trip time is read once in so many exchanges.
 const SRTT_EVERY: u32 = 16;
@@ -51,9 +51,14 @@ fn on_segment(
     writer: impl Fn() -> u32,
     log: bool,
 ) -> Result<(), Loss> {
+    let Some(window) = window::open() else {
+        return Ok(());
+    };
     let segment = match parse(ctx)? {
         Kind::Nothing => return Ok(()),
-        Kind::Syn if direction == Direction::Egress => return on_connect(ctx, writer, log),
+        Kind::Syn if direction == Direction::Egress => {
+            return on_connect(ctx, window, writer, log);
+        }
         Kind::Syn => return Ok(()),
         Kind::Payload(segment) => segment,
     };
@@ -69,6 +74,7 @@ fn on_segment(
             None => return Ok(()),
         },
     };
+    window::take_over(state, window);
     if !advance(state, &segment, direction) {
         return Ok(());
     }
@@ -88,13 +94,19 @@ fn on_segment(
 /// `connect` was called: the state begins with the SYN, so that the agent knows which read made an
 /// Envoy open a new upstream connection.
 #[inline(always)]
-fn on_connect(ctx: &SkBuffContext, writer: impl Fn() -> u32, log: bool) -> Result<(), Loss> {
+fn on_connect(
+    ctx: &SkBuffContext,
+    window: u32,
+    writer: impl Fn() -> u32,
+    log: bool,
+) -> Result<(), Loss> {
     // SAFETY: the socket field of the program's own context.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return Ok(());
     }
     if let Some(state) = socket::create(ctx, sk, true, log)? {
+        window::take_over(state, window);
         if state.info.open_ktime_ns == 0 {
             // SAFETY: takes nothing.
             state.info.open_ktime_ns = unsafe { bpf_ktime_get_ns() };
@@ -248,10 +260,17 @@ fn finish(state: &mut SocketState) {
     }
 }
 
+/// The state of a socket, where it is of the open window.
+#[inline(always)]
+fn found<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
+    let window = window::open()?;
+    socket::find(sk).filter(|state| window::is_of(state, window))
+}
+
 /// A thread copied data out of the socket. Process context: `current` is the reader.
 #[inline(always)]
 pub(crate) fn on_read(sk: *mut c_void) -> Result<(), Loss> {
-    let Some(state) = socket::find(sk) else {
+    let Some(state) = found(sk) else {
         return Ok(());
     };
     let server = state.record.side == SIDE_SERVER;
@@ -289,7 +308,7 @@ fn stamp_read(state: &mut SocketState) {
 /// The socket closed: an exchange still open gets its record now.
 #[inline(always)]
 pub(crate) fn on_close(sk: *mut c_void) -> Result<(), Loss> {
-    let Some(state) = socket::find(sk) else {
+    let Some(state) = found(sk) else {
         return Ok(());
     };
     if state.record.phase == REQUEST {

@@ -409,6 +409,7 @@ impl Core {
         metrics.set_tap(tap.listeners(), tap.handed());
         let books = tracer.books();
         metrics.show_books(&books);
+        metrics.set_traced(tracer.traced());
         for loss in Loss::ALL {
             // The ring's losses as the books have them: the kernel's counter may be ahead by now.
             let total = match loss {
@@ -548,6 +549,7 @@ fn load_options(config: &Config) -> Result<LoadOptions, AgentError> {
         },
         sidecar_inbound_port: config.proxy_inbound_port.get(),
         http2: config.http2 == config::Http2::On,
+        windows: config.trace_windows,
         log_level: config.bpf_log as u8,
     })
 }

@@ -26,6 +26,7 @@ use crate::join::JoinConfig;
 use crate::metrics::{LabelSet, MetricsConfig, ResponseCode};
 use crate::mounts::{self, MountsError};
 use crate::roles::Sidecars;
+use crate::windows::Windows;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
@@ -93,6 +94,8 @@ pub struct Config {
     pub max_pending: NonZeroUsize,
     /// Which hook sees the reads.
     pub read_hook: ReadHook,
+    /// When the hooks look.
+    pub trace_windows: Windows,
     /// Whether the time between pods is split at their boundaries.
     pub pod_boundary: PodBoundary,
     /// Whether HTTP/2 is followed on plaintext legs.
@@ -154,6 +157,7 @@ impl Config {
             hold: Interval::from_millis(200),
             max_pending: options::DEFAULT_MAX_PENDING,
             read_hook: ReadHook::Auto,
+            trace_windows: Windows::Always,
             pod_boundary: PodBoundary::Off,
             http2: Http2::Off,
             headers: Headers::AppLegs,
@@ -215,6 +219,17 @@ impl Config {
         let config = &resolved.config;
         if config.proxy_inbound_port == config.proxy_outbound_port {
             return Err(ConfigError::SamePort(config.proxy_inbound_port));
+        }
+        let (windows, hold) = (config.trace_windows, config.hold);
+        if let Err(shortest) = windows.fit(hold) {
+            return Err(ConfigError::ShortPeriod {
+                windows,
+                hold,
+                shortest,
+            });
+        }
+        if config.record.is_some() && windows != Windows::Always {
+            return Err(ConfigError::RecordedWindows(windows));
         }
         Ok(resolved)
     }

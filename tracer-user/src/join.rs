@@ -45,6 +45,8 @@ pub struct Chain<'a> {
 pub trait Sink {
     /// One request's chain, in the order in which requests ended.
     fn chain(&mut self, chain: &Chain<'_>);
+    /// The same of a request that is not told: it may be the call of one that is.
+    fn untold(&mut self, chain: &Chain<'_>);
     /// The fate of one exchange; called once for each that was pushed.
     fn fate(&mut self, fate: Fate, method: Method);
     /// Whether an exchange turned out to be something else, which nobody knew when it was pushed.
@@ -118,6 +120,11 @@ impl Join {
     /// Notes when the last hook was attached: requests that had begun by then are not told.
     pub fn begin(&mut self, attached: Ktime) {
         self.underway.begin(attached);
+    }
+
+    /// Notes that requests which begin from `at` on are not told.
+    pub fn end(&mut self, at: Ktime) {
+        self.underway.end(at);
     }
 
     /// Exchanges that wait.
@@ -347,13 +354,19 @@ impl Join {
             .filter_map(|id| self.nodes.get(id))
             .find_map(|node| node.refused.or_else(|| sink.disowns(&node.exchange)))
             .or_else(|| self.underway(root, ids()));
+        let too_late = self.is_too_late(root);
         if refused.is_none() {
             let mut chain = Chain::default();
             for node in ids().filter_map(|id| self.nodes.get(id)) {
                 chain.set(node.role, &node.exchange);
             }
-            sink.chain(&chain);
+            if too_late {
+                sink.untold(&chain);
+            } else {
+                sink.chain(&chain);
+            }
         }
+        let refused = refused.or(too_late.then_some(Fate::Underway));
         // What is longer still is told in pieces.
         let rest = ids().last().and_then(|last| self.right(last));
         for id in ids() {
@@ -379,6 +392,11 @@ impl Join {
             })
         };
         (is_rest || is_other_end()).then_some(Fate::Underway)
+    }
+
+    fn is_too_late(&self, root: Id) -> bool {
+        let first = self.nodes.get(root);
+        first.is_some_and(|node| self.underway.is_too_late(&node.exchange))
     }
 
     fn fate(&self, id: Id, refused: Option<Fate>) -> (Fate, Method) {
@@ -456,6 +474,8 @@ mod tests {
         fn chain(&mut self, chain: &Chain<'_>) {
             self.0.push(chain.sockets().count());
         }
+
+        fn untold(&mut self, _chain: &Chain<'_>) {}
 
         fn fate(&mut self, _fate: Fate, _method: Method) {}
     }

@@ -24,6 +24,7 @@ pub mod roles;
 pub mod sockets;
 pub mod tracer;
 mod underway;
+pub mod windows;
 
 // What comes out.
 pub mod http;

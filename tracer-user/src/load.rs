@@ -5,15 +5,18 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
 };
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_common::Loss;
+
+use crate::windows::Windows;
 
 pub mod boundary;
 pub mod http2;
@@ -76,6 +79,8 @@ pub struct LoadOptions {
     pub read_hook: ReadHook,
     /// Header policy.
     pub headers: Headers,
+    /// When the hooks look. With windows they rest until [`Hooks::look`] opens one.
+    pub windows: Windows,
     /// Port on which an inbound sidecar receives: its leg is the wire, not the app's.
     pub sidecar_inbound_port: u16,
     /// Whether HTTP/2 is followed on plaintext legs.
@@ -88,6 +93,7 @@ pub struct LoadOptions {
 pub struct Hooks {
     ebpf: Ebpf,
     losses: PerCpuArray<MapData, u64>,
+    window: Array<MapData, u32>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     read_hook: bool,
     thread_key: ThreadKey,
@@ -139,7 +145,7 @@ pub enum LoadError {
         /// Map.
         name: &'static str,
         /// Cause.
-        source: aya::maps::MapError,
+        source: MapError,
     },
 }
 
@@ -199,6 +205,11 @@ impl Hooks {
                 true,
             )
             .override_global("HEADERS", &(options.headers as u8), true)
+            .override_global(
+                "WINDOWS",
+                &u8::from(options.windows != Windows::Always),
+                true,
+            )
             .override_global("SIDECAR_INBOUND_PORT", &options.sidecar_inbound_port, true)
             .override_global(aya_log::LEVEL, &options.log_level, true)
             .map_max_entries("EXCHANGES", options.ring_bytes)
@@ -215,6 +226,13 @@ impl Hooks {
             .ok_or(LoadError::Missing("map LOSSES"))?;
         let losses = PerCpuArray::try_from(losses).map_err(|source| LoadError::Map {
             name: "LOSSES",
+            source,
+        })?;
+        let window = ebpf
+            .take_map("WINDOW")
+            .ok_or(LoadError::Missing("map WINDOW"))?;
+        let window = Array::try_from(window).map_err(|source| LoadError::Map {
+            name: "WINDOW",
             source,
         })?;
         let ring = ebpf
@@ -249,6 +267,7 @@ impl Hooks {
             Self {
                 ebpf,
                 losses,
+                window,
                 log,
                 read_hook,
                 thread_key,
@@ -275,6 +294,14 @@ impl Hooks {
             ),
         };
         reads.into_iter().chain(threads)
+    }
+
+    /// Opens the window of this number, from 1 on, or lets the hooks rest.
+    ///
+    /// # Errors
+    /// When the kernel does not take it; the hooks go on as before.
+    pub fn look(&mut self, window: Option<NonZeroU32>) -> Result<(), MapError> {
+        self.window.set(0, window.map_or(0, NonZeroU32::get), 0)
     }
 
     /// Whether the counters can be read with the capabilities of the calling thread.

@@ -58,6 +58,7 @@ pub struct Metrics {
     exchange: Vec<[Option<IntCounter>; Method::ALL.len()]>,
     records: IntCounter,
     pending: IntGauge,
+    traced: Counter,
     lost: IntCounterVec,
     capped: IntCounter,
     dropped: IntCounterVec,
@@ -106,6 +107,10 @@ impl Metrics {
             exchange: vec![[const { None }; Method::ALL.len()]; Fate::ALL.len()],
             records: int_counter(&registry, names::RECORDS)?,
             pending: int_gauge(&registry, names::PENDING)?,
+            traced: {
+                let counter = Counter::with_opts(options(names::TRACED_SECONDS))?;
+                register(&registry, counter)?
+            },
             lost: int_counters(&registry, names::RECORDS_LOST)?,
             capped: int_counter(&registry, names::LABEL_SETS_CAPPED)?,
             dropped: int_counters(&registry, names::TIMES_DROPPED)?,
@@ -273,6 +278,11 @@ impl Metrics {
     pub fn set_pending(&self, exchanges: u64) {
         self.pending
             .set(i64::try_from(exchanges).unwrap_or(i64::MAX));
+    }
+
+    /// Sets for how long requests that began were told since the start.
+    pub fn set_traced(&self, time: Duration) {
+        raise_seconds(&self.traced, time.as_secs_f64());
     }
 
     /// Sets the kernel's accounting of one of our programs since the start.

@@ -72,9 +72,14 @@ impl Pipeline {
         self.looked_at.clear();
     }
 
-    /// Notes when the last hook was attached: requests that had begun by then are not told.
+    /// Notes when the last hook was attached, or began to look again: requests that had begun by then are not told.
     pub fn begin(&mut self, attached: Ktime) {
         self.join.begin(attached);
+    }
+
+    /// Requests that begin from `at` on are not told, until [`Pipeline::begin`] is called again.
+    pub fn end(&mut self, at: Ktime) {
+        self.join.end(at);
     }
 
     /// The pods' veths are watched; to be told before the first record.
@@ -321,6 +326,13 @@ impl<O: Output> Sink for Stage<'_, O> {
         }
         let times = self.attribute.attribute(chain, self.identity);
         self.output.request(chain, &times);
+    }
+
+    fn untold(&mut self, chain: &Chain<'_>) {
+        // Only as what it may be to others: a call of theirs.
+        if chain.has_local_end() {
+            self.attribute.attribute(chain, self.identity);
+        }
     }
 
     fn fate(&mut self, fate: Fate, method: Method) {

@@ -2,6 +2,8 @@
 //! beyond the ring. The agent drives it; so do the tests.
 
 use std::io;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{BoundaryLoss, Http2Loss, Loss};
@@ -19,6 +21,7 @@ use crate::pipeline::{Output, Pipeline};
 use crate::recording::Recorder;
 use crate::ring;
 use crate::roles::Sidecars;
+use crate::windows::{Change, Schedule};
 
 /// Receives every attributed request.
 pub trait Requests {
@@ -34,6 +37,9 @@ pub struct Tracer {
     pipeline: Pipeline,
     books: Books,
     attached: Ktime,
+    schedule: Schedule,
+    /// Number of the last window.
+    window: NonZeroU32,
     recorder: Option<Recorder>,
     boundary: Option<PodBoundary>,
     passages: Passages,
@@ -81,7 +87,9 @@ impl Tracer {
             .http2
             .then(|| Http2Hooks::attach(options))
             .transpose()?;
-        let (hooks, ring) = Hooks::attach(options)?;
+        let (mut hooks, ring) = Hooks::attach(options)?;
+        let window = NonZeroU32::MIN;
+        look(&mut hooks, Some(window));
         let attached = monotonic_now();
         let mut pipeline = Pipeline::new(join, identity);
         pipeline.begin(attached);
@@ -95,6 +103,8 @@ impl Tracer {
             pipeline,
             books: Books::default(),
             attached,
+            schedule: Schedule::new(options.windows, join.hold_ns, attached),
+            window,
             recorder: None,
             boundary: None,
             passages: Passages::default(),
@@ -179,6 +189,7 @@ impl Tracer {
     /// # Errors
     /// When the recorder fails; everything is settled all the same.
     pub fn advance(&mut self, now: Ktime, requests: &mut impl Requests) -> io::Result<()> {
+        self.turn_window(now);
         let noted = self.note_passages();
         self.pipeline.advance(
             now,
@@ -202,6 +213,26 @@ impl Tracer {
                 .collect()
         };
         recorder.settled(now, lost)
+    }
+
+    /// Opens or closes a window, where one of both is due.
+    fn turn_window(&mut self, now: Ktime) {
+        match self.schedule.due(now) {
+            Some(Change::Open) => {
+                self.window = self.window.checked_add(1).unwrap_or(NonZeroU32::MIN);
+                look(&mut self.hooks, Some(self.window));
+                self.pipeline.begin(monotonic_now());
+            }
+            Some(Change::End) => self.pipeline.end(now),
+            Some(Change::Rest) => look(&mut self.hooks, None),
+            None => {}
+        }
+    }
+
+    /// For how long requests that began were told.
+    #[must_use]
+    pub fn traced(&self) -> Duration {
+        Duration::from_nanos(self.schedule.traced_ns(monotonic_now()))
     }
 
     /// Takes what passed the veths: what is settled next may be split by it.
@@ -353,6 +384,14 @@ fn lost_of_http2(
         .into_iter()
         .map(move |loss| (loss.reason(), lost(loss)))
         .chain(counts.unwrap_or_default().by_reason())
+}
+
+/// Lets the hooks look or rest. They go on as before where the kernel does not take it: then nothing is
+/// measured for a period, or the node pays for one more.
+fn look(hooks: &mut Hooks, window: Option<NonZeroU32>) {
+    if let Err(error) = hooks.look(window) {
+        tracing::error!(%error, ?window, "the hooks cannot be told whether to look");
+    }
 }
 
 /// What the kernel side lost at the pods' veths, by reason.

@@ -22,14 +22,27 @@ mod tests;
 pub(crate) struct Underway {
     /// When the last hook was attached; 0 when everything was seen from its beginning.
     attached: Ktime,
+    /// Since when requests that begin are not told; `None` while they are.
+    ended: Option<Ktime>,
     /// Ends that were, by the address of the connection's client: which, and until when.
     ends: HashMap<SocketAddr, (Side, Ktime)>,
 }
 
 impl Underway {
-    /// Notes when the last hook was attached.
+    /// Notes when the last hook was attached, or began to look again.
     pub(crate) fn begin(&mut self, attached: Ktime) {
         self.attached = attached;
+        self.ended = None;
+    }
+
+    /// Notes that requests which begin from `at` on are not told.
+    pub(crate) fn end(&mut self, at: Ktime) {
+        self.ended = Some(at);
+    }
+
+    /// Whether a chain that begins with this exchange began after the end.
+    pub(crate) fn is_too_late(&self, first: &Exchange) -> bool {
+        self.ended.is_some_and(|at| first.request_first >= at)
     }
 
     /// Whether an exchange was under way then. Notes its socket, unless `most` are known.

@@ -28,7 +28,7 @@ use tracer_user::model::{
 };
 
 /// Every family of names.rs; [`no_family_is_forgotten`] counts them there.
-const FAMILIES: [Family; 23] = [
+const FAMILIES: [Family; 24] = [
     names::HOP_DURATION,
     names::REQUEST_DURATION,
     names::TCP_RTT,
@@ -37,6 +37,7 @@ const FAMILIES: [Family; 23] = [
     names::APP_CALLS,
     names::RECORDS,
     names::PENDING,
+    names::TRACED_SECONDS,
     names::RECORDS_LOST,
     names::LABEL_SETS_CAPPED,
     names::TIMES_DROPPED,

@@ -403,6 +403,32 @@ fn what_was_known_goes_with_the_right_to_know_and_comes_back_with_it() {
     }
 }
 
+/// As of an API that has just started, whose roles are not there yet.
+#[test]
+fn a_refusal_that_passes_costs_no_name() {
+    for streams in [true, false] {
+        let mut server = Server::new();
+        server.cluster().streams = streams;
+        server.put("services", service("s", "web", "10.96.0.1"));
+        server.up();
+        let mut agent = Agent::new(&server, Watched::Pods);
+        agent.until_synced();
+
+        server.cluster().forbidden = vec![("watch", "services"), ("list", "services")];
+        server.cut();
+        agent.until("the refusal", |agent| {
+            agent.errors(Feed::Services, Reason::Forbidden) >= 1
+        });
+        let degraded = agent.status.degraded().join("\n");
+        assert!(degraded.contains("as they were last told"), "{degraded}");
+        server.cluster().forbidden.clear();
+        agent.until("that the API tells again", |agent| {
+            assert_eq!(agent.service("10.96.0.1:80"), some("web"));
+            agent.synced()
+        });
+    }
+}
+
 #[test]
 fn endpointslices_are_asked_for_in_the_version_that_is_there() {
     for versions in [vec!["v1"], vec!["v1beta1"], vec!["v1", "v1beta1"]] {

@@ -2,6 +2,8 @@
 
 use super::blame;
 use super::options::Options;
+use super::values::Interval;
+use crate::windows::Windows;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +35,21 @@ pub enum ConfigError {
         "--proxy-inbound-port and --proxy-outbound-port are both {0}; a sidecar has a port for each"
     )]
     SamePort(NonZeroU16),
+    /// One window would begin before the last is settled.
+    #[error(
+        "--trace-windows {windows} leaves no time to settle one window before the next: with --hold {hold} a period is {shortest} at least"
+    )]
+    ShortPeriod {
+        /// What was asked for.
+        windows: Windows,
+        /// How long exchanges wait.
+        hold: Interval,
+        /// What goes with them.
+        shortest: Interval,
+    },
+    /// A recording has one beginning.
+    #[error("--record goes with --trace-windows always only, and not with {0}")]
+    RecordedWindows(Windows),
 }
 
 /// Reads the options of a file.

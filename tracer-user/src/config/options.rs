@@ -6,6 +6,7 @@ use super::values::{
 };
 use super::{Config, Mesh, ProxyAppSource, Source, Sources};
 use crate::metrics::{LabelSet, ResponseCode};
+use crate::windows::Windows;
 use clap::Args;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -167,6 +168,16 @@ pub struct Options {
         help_heading = "What to trace"
     )]
     pub headers: Option<Headers>,
+
+    /// Trace in windows and rest between them, as LENGTH/PERIOD, such as 500ms/10s: costs the node
+    /// that much less, and counts only requests that begin in a window [default: always]
+    #[arg(
+        long,
+        value_name = "WINDOWS",
+        env = "HOPTRACE_TRACE_WINDOWS",
+        help_heading = "What to trace"
+    )]
+    pub trace_windows: Option<Windows>,
 
     /// Split `network` at the pods' veths into the pods' own stacks and what is between them: needs
     /// the network namespace of the host [default: off]
@@ -456,6 +467,7 @@ impl Config {
             hold,
             max_pending,
             read_hook,
+            trace_windows,
             pod_boundary,
             http2,
             headers,

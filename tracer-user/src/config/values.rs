@@ -18,7 +18,7 @@ impl InvalidValue {
     }
 }
 
-fn invalid<T>(text: impl Into<String>) -> Result<T, InvalidValue> {
+pub(crate) fn invalid<T>(text: impl Into<String>) -> Result<T, InvalidValue> {
     Err(InvalidValue(text.into()))
 }
 
@@ -260,6 +260,13 @@ impl Interval {
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
+    }
+
+    /// The next whole millisecond of a time that was made of others, and a day at most.
+    #[must_use]
+    pub fn at_least(time: Duration) -> Self {
+        let millis = time.as_nanos().div_ceil(1_000_000);
+        Self::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
     /// As the standard library has it.

@@ -49,6 +49,12 @@ pub const PENDING: Family = Family {
     help: "Exchanges that wait for their neighbours: records minus lost minus exchanges.",
     labels: &[],
 };
+/// How much of the time is in the histograms.
+pub const TRACED_SECONDS: Family = Family {
+    name: "hoptrace_traced_seconds_total",
+    help: "Seconds in which requests had to begin to be counted: all since the start, or those of the windows of --trace-windows.",
+    labels: &[],
+};
 /// What was lost, by reason.
 pub const RECORDS_LOST: Family = Family {
     name: "hoptrace_records_lost_total",

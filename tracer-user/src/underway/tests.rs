@@ -64,11 +64,16 @@ impl Seen {
 struct Told {
     chains: usize,
     fates: Vec<Fate>,
+    untold: usize,
 }
 
 impl Sink for Told {
     fn chain(&mut self, _chain: &Chain<'_>) {
         self.chains += 1;
+    }
+
+    fn untold(&mut self, _chain: &Chain<'_>) {
+        self.untold += 1;
     }
 
     fn fate(&mut self, fate: Fate, _method: Method) {
@@ -142,4 +147,33 @@ fn the_rest_of_a_request_behind_a_sidecar_is_not_told() {
     check(&[inside(300, 309)], 1, &[Fate::Unpaired]);
     // From another node it may well come.
     check(&[server(1, 9, 1)], 1, &[Fate::Unpaired]);
+}
+
+#[test]
+fn what_begins_after_the_end_is_not_told_until_the_next_beginning() {
+    let mut join = Join::new(JoinConfig {
+        hold_ns: 200 * MS,
+        max_pending: 100,
+    });
+    let mut told = Told::default();
+    let window = |join: &mut Join, told: &mut Told, from: i64| {
+        // Begun in time and ended late, and begun too late.
+        for (begun, ended, seq) in [(9, 60, 1), (11, 13, 2)] {
+            let (begun, ended) = (from + begun, from + ended);
+            for one in [server(begun + 1, ended - 1, seq), client(begun, ended, seq)] {
+                join.push(one.exchange(), one.role, told);
+            }
+        }
+        let from = ATTACHED.checked_add_signed(from * MS as i64).unwrap();
+        join.end(from + 10 * MS);
+        join.advance(from + 1_000 * MS, told);
+    };
+    join.begin(ATTACHED);
+    window(&mut join, &mut told, 0);
+    join.begin(ATTACHED + 2_000 * MS);
+    window(&mut join, &mut told, 2_000);
+    assert_eq!((told.chains, told.untold), (2, 2));
+    let paired = told.fates.iter().filter(|fate| **fate == Fate::Paired);
+    assert_eq!((paired.count(), told.fates.len()), (4, 8));
+    assert!(join.is_empty());
 }

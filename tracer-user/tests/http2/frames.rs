@@ -45,6 +45,7 @@ fn hooks() -> Http2Hooks {
         headers: Headers::AppLegs,
         sidecar_inbound_port: 15006,
         http2: true,
+        windows: tracer_user::windows::Windows::Always,
         log_level: 0,
     };
     Http2Hooks::attach(&options).unwrap()

@@ -25,6 +25,7 @@ use tracer_user::load::{Headers, LoadOptions, ReadHook};
 use tracer_user::model::{Fate, Hop, Leg, Part, RequestTimes};
 use tracer_user::roles::Sidecars;
 use tracer_user::tracer::{Requests, Tracer, monotonic_now};
+use tracer_user::windows::Windows;
 
 /// The six sockets of a request, `Uc` to `Ls`, those that were seen.
 pub(crate) type Sockets = [Option<Exchange>; 6];
@@ -94,6 +95,8 @@ pub(crate) struct Tracing {
     pub(crate) http2: bool,
     /// Watch the pods' veths.
     pub(crate) pod_boundary: bool,
+    /// When the hooks look.
+    pub(crate) windows: Windows,
 }
 
 impl Default for Tracing {
@@ -106,6 +109,7 @@ impl Default for Tracing {
             wire_port: Sidecars::default().inbound_port,
             http2: false,
             pod_boundary: false,
+            windows: Windows::Always,
         }
     }
 }
@@ -205,6 +209,7 @@ fn load_options(lab: &Lab, tracing: &Tracing) -> LoadOptions {
         headers: Headers::AppLegs,
         sidecar_inbound_port: tracing.wire_port,
         http2: tracing.http2,
+        windows: tracing.windows,
         log_level: 0,
     }
 }

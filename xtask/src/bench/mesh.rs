@@ -45,12 +45,16 @@ pub(crate) fn build() -> Result<()> {
 pub(super) struct Mesh {
     pub(super) lab: Lab,
     agent: PathBuf,
+    /// What every agent is told.
+    agent_args: Vec<String>,
 }
 
 impl Mesh {
+    /// Starts the lab; every agent gets the arguments.
+    ///
     /// # Errors
     /// The lab does not come up.
-    pub(super) fn up() -> Result<Self> {
+    pub(super) fn up(agent_args: impl IntoIterator<Item = String>) -> Result<Self> {
         // A benchmark that was killed left its lab behind, which would go on taking the machine.
         for name in hoptrace_lab::clean_stale()? {
             eprintln!("  lab `{name}`, whose creator is gone, is taken down");
@@ -70,6 +74,7 @@ impl Mesh {
         Ok(Self {
             lab,
             agent: release.join("hoptrace"),
+            agent_args: agent_args.into_iter().collect(),
         })
     }
 
@@ -79,7 +84,8 @@ impl Mesh {
     /// It does not become ready.
     pub(super) fn agent(&self, args: &[&str]) -> Result<AgentProcess> {
         let mut options = self.lab.agent_options(&self.agent, free_port()?);
-        options.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let args = args.iter().map(|&arg| arg.to_owned());
+        options.args = args.chain(self.agent_args.iter().cloned()).collect();
         let agent = AgentProcess::start(&options)?;
         sleep(SETTLE)?;
         Ok(agent)

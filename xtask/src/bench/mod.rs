@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// What the pairs compare nothing with; with empty programs there is no accounting.
     #[arg(long, value_enum, default_value_t, conflicts_with = "hooks_only")]
     subject: Subject,
+    /// The agent's --trace-windows, such as 100ms/5s
+    #[arg(long, value_name = "WINDOWS", conflicts_with = "hooks_only")]
+    trace_windows: Option<String>,
     /// Pairs of runs with and without the subject.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
@@ -85,7 +88,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let machine = Machine::look();
     println!("{machine}");
-    let mesh = Mesh::up()?;
+    let windows = options.trace_windows.as_deref();
+    let mesh = Mesh::up(windows.map(|windows| format!("--trace-windows={windows}")))?;
     let results = measure(options, &mesh, started, machine)?;
     mesh.lab.down()?;
     if !results.targets.is_empty() {

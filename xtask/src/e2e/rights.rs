@@ -17,6 +17,8 @@ const DAEMONSET: &str = "daemonset/hoptrace";
 const SECURITY: &str = "/spec/template/spec/containers/0/securityContext/capabilities/add";
 /// How soon a container that cannot start has said why.
 const SAY_LIMIT: Duration = Duration::from_secs(60);
+/// Until a refusal is no longer taken for that of an API that has just started.
+const LASTS_LIMIT: Duration = Duration::from_secs(40);
 
 /// # Errors
 /// A right is missing, and the agent does not say so, or it lacks more or less than it says.
@@ -130,12 +132,14 @@ fn without(bed: &Bed, resource: &str, verb: &str) -> Result<String> {
         line.contains(verb) && line.contains(resource)
     };
     let ready = hoptrace_lab::wait::until(
-        "/readyz names the right that is missing",
-        Duration::from_secs(20),
+        "/readyz names the right that is missing, for good",
+        LASTS_LIMIT,
         || {
             std::thread::sleep(Duration::from_millis(200));
             let ready = agent.get("/readyz")?;
-            let told = ready.body.lines().find(names).map(str::to_owned);
+            let mut lines = ready.body.lines().filter(names);
+            let told = lines.find(|line| line.contains("there is nothing for"));
+            let told = told.map(str::to_owned);
             Ok(told.filter(|_| ready.code == 200))
         },
     )

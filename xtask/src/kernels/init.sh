@@ -106,7 +106,7 @@ least=+bpf,+net_admin
 section least-doctor
 (as_nobody $least hoptrace doctor --json)
 section least
-agent $least --read-hook off --http2 on && kill $agent && wait $agent
+agent $least --read-hook off && kill $agent && wait $agent
 # An old kernel's verifier has a lot to say.
 tail -n 20 /tmp/agent.log
 
@@ -118,7 +118,7 @@ kill $agent
 wait $agent
 cat /tmp/agent.log
 
-agent $capabilities --http2 on || fail "the agent does not serve" /tmp/agent.log
+agent $capabilities || fail "the agent does not serve" /tmp/agent.log
 scrape() { wget -q -O - http://127.0.0.1:9465/metrics; }
 section direct
 run client direct hoptrace-load </direct.json || fail "the load failed"

@@ -152,10 +152,6 @@ impl Status {
             return false;
         }
         status.connected.store(false, Relaxed);
-        if reason == Reason::Forbidden {
-            // What cannot be kept true is forgotten.
-            status.listed.store(false, Relaxed);
-        }
         let mut trouble = lock(&status.trouble);
         let news = trouble.as_ref().is_none_or(|old| old.reason != reason);
         if news {
@@ -165,6 +161,13 @@ impl Status {
             });
         }
         news
+    }
+
+    /// Notes that nothing of a feed is known any more.
+    pub(super) fn forgotten(&self, feed: Feed) {
+        if let Some(status) = self.feed(feed) {
+            status.listed.store(false, Relaxed);
+        }
     }
 
     /// Notes how many objects of a feed are known, and how many were left out since the start.
@@ -217,8 +220,8 @@ impl Status {
             match trouble {
                 Some(trouble) => {
                     let state = match trouble.reason {
-                        Reason::Forbidden => "until then there is nothing for",
                         _ if listed => "as they were last told:",
+                        Reason::Forbidden => "until then there is nothing for",
                         _ => "not known yet:",
                     };
                     let (feed, gives) = (feed.as_str(), feed.gives());

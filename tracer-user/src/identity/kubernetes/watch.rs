@@ -25,7 +25,10 @@ use tower::util::MapResponseLayer;
 const PAGE: u32 = 500;
 /// Changes between the two threads; the watches wait while the agent is busy.
 const HANDOVER: usize = 1_024;
-/// How long after a refusal to ask again: somebody has to change a role first.
+/// Refusals in a row that are not taken for the last word: an API that has just started knows no roles
+/// yet and refuses everybody. With the pauses between them 6 to 12 s.
+const PASSING_REFUSALS: u32 = 3;
+/// How long after a refusal that lasts to ask again: somebody has to change a role first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// How long after the last of many failures to ask again. The pauses begin below a second and double,
 /// with a random part, so that the agents of a cluster do not come all at once.
@@ -220,9 +223,14 @@ impl Outlet {
         }
     }
 
-    /// Notes an error and returns how long to rest, longer than `usual` where somebody has to do
-    /// something first.
-    async fn trouble(&self, error: &watcher::Error, usual: Duration) -> Result<Duration, Closed> {
+    /// Notes an error and returns how long to rest, longer than `usual` where it `lasts` and somebody
+    /// has to do something first.
+    async fn trouble(
+        &self,
+        error: &watcher::Error,
+        usual: Duration,
+        lasts: bool,
+    ) -> Result<Duration, Closed> {
         let reason = reason(error);
         let sentence = self.sentence(error, reason);
         if self.status.failed(self.feed, reason, &sentence) {
@@ -232,12 +240,13 @@ impl Outlet {
             );
         }
         match reason {
-            Reason::Forbidden => {
+            Reason::Forbidden if lasts => {
                 // What cannot be kept true is not told.
+                self.status.forgotten(self.feed);
                 self.send(Change::Forget).await?;
                 Ok(self.pause)
             }
-            Reason::NotFound | Reason::Refused => Ok(self.pause),
+            Reason::NotFound | Reason::Refused if lasts => Ok(self.pause),
             Reason::Gone => Ok(Duration::ZERO),
             _ => Ok(usual),
         }
@@ -275,6 +284,8 @@ async fn follow<V: View>(
     // The API has the pods of a node at hand, in a cache that knows no pages. In its database it
     // would have to look at every pod of the cluster.
     let few = outlet.feed == Feed::NodePods;
+    // In a row, over the watchers of this feed.
+    let mut refusals = 0;
     loop {
         let kind = kinds.first().cloned();
         let Some(kind) = kind else { return };
@@ -306,7 +317,7 @@ async fn follow<V: View>(
             ..watcher::Config::default()
         };
         let api = Api::<Seen<V>>::all_with(client, &kind);
-        match watch(api, config, kinds.len() > 1, &outlet).await {
+        match watch(api, config, kinds.len() > 1, &outlet, &mut refusals).await {
             Ok(Turn::Pages) => streams = false,
             Ok(Turn::Anew) => {}
             Ok(Turn::OtherVersion) => {
@@ -327,6 +338,7 @@ async fn watch<V: View>(
     config: watcher::Config,
     versions: bool,
     outlet: &Outlet,
+    refusals: &mut u32,
 ) -> Result<Turn, Closed> {
     let streams = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
     let events = watcher::watcher(api, config);
@@ -342,6 +354,10 @@ async fn watch<V: View>(
                 if matches!(event, Event::InitDone) {
                     backoff.reset();
                 }
+                // That it may list does not say that it may watch.
+                if streams || matches!(event, Event::Apply(_) | Event::Delete(_)) {
+                    *refusals = 0;
+                }
                 outlet.event(event).await?;
             }
             Err(error) => {
@@ -349,12 +365,22 @@ async fn watch<V: View>(
                 if streams && reason == Reason::Refused {
                     return Ok(Turn::Pages);
                 }
+                let refused = matches!(
+                    reason,
+                    Reason::Forbidden | Reason::NotFound | Reason::Refused
+                );
+                *refusals = if refused {
+                    refusals.saturating_add(1)
+                } else {
+                    0
+                };
+                let lasts = *refusals > PASSING_REFUSALS;
                 let usual = backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
                 let pause = if versions && reason == Reason::NotFound {
                     // Once around and it has neither: the pause keeps it from spinning.
                     usual
                 } else {
-                    outlet.trouble(&error, usual).await?
+                    outlet.trouble(&error, usual, lasts).await?
                 };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -362,7 +388,7 @@ async fn watch<V: View>(
                 }
                 match reason {
                     Reason::NotFound if versions => return Ok(Turn::OtherVersion),
-                    Reason::Forbidden => return Ok(Turn::Anew),
+                    Reason::Forbidden if lasts => return Ok(Turn::Anew),
                     _ => {}
                 }
             }
