@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hoptrace_exposition::Exposition;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::{AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use std::fs;
@@ -20,6 +20,9 @@ use crate::http::BEAT;
 const LIMIT: Duration = Duration::from_secs(5);
 /// Where an agent listens when nothing else is said.
 const PORT: u16 = 9465;
+
+/// An agent that traces this one's pod takes what it asks for a probe.
+const MYSELF: &str = concat!("hoptrace/", env!("CARGO_PKG_VERSION"));
 
 /// An agent, by its address.
 pub(crate) struct Agent {
@@ -170,7 +173,9 @@ impl Agent {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let authority = self.uri.authority().map_or("", |found| found.as_str());
-        let mut request = Request::get(path).header(HOST, authority);
+        let mut request = Request::get(path)
+            .header(HOST, authority)
+            .header(USER_AGENT, MYSELF);
         if let Some(file) = &self.token_file {
             // Tokens of service accounts are renewed.
             let token = fs::read_to_string(file)

@@ -93,8 +93,10 @@ pub(crate) fn trace(value: &[u8]) -> u64 {
     if named { hash(trace) } else { 0 }
 }
 
+/// Whether it is a `user-agent` of who looks after a pod and is none of its callers, this program's own included.
 pub(crate) fn is_prober(agent: &[u8]) -> bool {
-    agent.starts_with(b"kube-probe/") || agent.starts_with(b"Prometheus/")
+    let probers: [&[u8]; 3] = [b"kube-probe/", b"Prometheus/", b"hoptrace/"];
+    probers.iter().any(|prober| agent.starts_with(prober))
 }
 
 /// The hash of a value, never 0.
@@ -130,6 +132,18 @@ mod tests {
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
         ] {
             assert_eq!(trace_of(none), 0, "{none}");
+        }
+    }
+    #[test]
+    fn who_looks_after_a_pod_is_no_caller() {
+        for (agent, probe) in [
+            ("kube-probe/1.20", true),
+            ("Prometheus/2.42.0", true),
+            ("hoptrace/0.1.0", true),
+            ("curl/8.0 (kube-probe/1.20)", false),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nUser-Agent: {agent}\r\n\r\n");
+            assert_eq!(parse(head.as_bytes(), b"").probe, probe, "{agent}");
         }
     }
 }

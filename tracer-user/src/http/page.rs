@@ -3,7 +3,7 @@
 //! of this agent.
 
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -83,9 +83,12 @@ impl Api {
             }
             Self::Slowest => {
                 let requests = live.slowest();
-                let requests = requests.iter().map(Arc::as_ref);
+                let requests = requests.iter().map(|request| Slow {
+                    began_ns: request.began,
+                    told: Told::of(request, clocks),
+                });
                 let answer = SlowestAnswer {
-                    requests: requests.map(|request| Told::of(request, clocks)).collect(),
+                    requests: requests.collect(),
                 };
                 serde_json::to_writer(out, &answer)?;
             }
@@ -103,7 +106,16 @@ struct PairsAnswer<'a> {
 
 #[derive(Serialize)]
 struct SlowestAnswer<'a> {
-    requests: Vec<Told<'a>>,
+    requests: Vec<Slow<'a>>,
+}
+
+#[derive(Serialize)]
+struct Slow<'a> {
+    /// By which the page knows it again: `at` is told anew each time, and differs by how long it took to read
+    /// two clocks.
+    began_ns: Ktime,
+    #[serde(flatten)]
+    told: Told<'a>,
 }
 
 #[derive(Serialize)]
