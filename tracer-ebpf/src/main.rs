@@ -19,6 +19,7 @@
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 
+mod counter;
 mod emit;
 mod empty;
 mod endpoint;

@@ -8,7 +8,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, MapError, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
 };
@@ -17,9 +17,11 @@ use aya_log::EbpfLogger;
 use tracer_common::Loss;
 
 use crate::windows::Windows;
+use maps::Losses;
 
 pub mod boundary;
 pub mod http2;
+mod maps;
 mod thread;
 
 pub use thread::ThreadKey;
@@ -92,7 +94,7 @@ pub struct LoadOptions {
 /// The attached hooks. Dropping it detaches them.
 pub struct Hooks {
     ebpf: Ebpf,
-    losses: PerCpuArray<MapData, u64>,
+    losses: Losses,
     window: Array<MapData, u32>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     read_hook: bool,
@@ -221,27 +223,9 @@ impl Hooks {
             0 => None,
             _ => Some(EbpfLogger::init(&mut ebpf).map_err(LoadError::Log)?),
         };
-        let losses = ebpf
-            .take_map("LOSSES")
-            .ok_or(LoadError::Missing("map LOSSES"))?;
-        let losses = PerCpuArray::try_from(losses).map_err(|source| LoadError::Map {
-            name: "LOSSES",
-            source,
-        })?;
-        let window = ebpf
-            .take_map("WINDOW")
-            .ok_or(LoadError::Missing("map WINDOW"))?;
-        let window = Array::try_from(window).map_err(|source| LoadError::Map {
-            name: "WINDOW",
-            source,
-        })?;
-        let ring = ebpf
-            .take_map("EXCHANGES")
-            .ok_or(LoadError::Missing("map EXCHANGES"))?;
-        let ring = RingBuf::try_from(ring).map_err(|source| LoadError::Map {
-            name: "EXCHANGES",
-            source,
-        })?;
+        let losses = Losses::take(&mut ebpf, "LOSSES")?;
+        let window = maps::take(&mut ebpf, "WINDOW")?;
+        let ring = maps::take(&mut ebpf, "EXCHANGES")?;
         if read_hook {
             let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
             attach_tracepoint(&mut ebpf, "hoptrace_close", "inet_sock_set_state", &btf)?;
@@ -307,7 +291,7 @@ impl Hooks {
     /// Whether the counters can be read with the capabilities of the calling thread.
     #[must_use]
     pub fn readable(&self) -> bool {
-        self.losses.get(&(Loss::RingFull as u32), 0).is_ok()
+        self.losses.readable()
     }
 
     /// Hands what the eBPF programs logged to the `log` crate's logger.
@@ -317,13 +301,10 @@ impl Hooks {
         }
     }
 
-    /// Counter of one loss reason, summed over the CPUs. Unreadable counts as 0: the descriptor is
-    /// ours and stays valid.
+    /// Counter of one loss reason, summed over the CPUs.
     #[must_use]
     pub fn lost(&self, loss: Loss) -> u64 {
-        self.losses
-            .get(&(loss as u32), 0)
-            .map_or(0, |cpus| cpus.iter().sum())
+        self.losses.of(loss as u32)
     }
 
     /// Stops all hooks but keeps the ring and the counters, so that the last records can be read.

@@ -20,6 +20,8 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 
+#[path = "../counter.rs"]
+mod counter;
 mod flow;
 mod loss;
 mod segment;

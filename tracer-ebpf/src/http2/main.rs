@@ -21,6 +21,8 @@ use aya_ebpf::macros::{btf_tracepoint, cgroup_skb};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 
 mod connection;
+#[path = "../counter.rs"]
+mod counter;
 mod emit;
 #[path = "../endpoint.rs"]
 mod endpoint;

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{
     NlOptions, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_add_clsact,
     qdisc_detach_program,
@@ -22,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tracer_common::BoundaryLoss;
 
+use super::maps::Records;
 use super::{LoadError, ProgramCost};
 use crate::lock::lock;
 use crate::privilege::{self, Capability};
@@ -44,9 +44,6 @@ const MOST: usize = 4096;
 
 /// Priority of the filters below clsact: before what gets its priority from the kernel.
 const PRIORITY: u16 = 1;
-
-/// Records taken in one go.
-const BATCH: usize = 16_384;
 
 /// How programs are attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +91,7 @@ pub struct Interfaces {
 /// The attached boundary. Dropping it detaches everything.
 pub struct PodBoundary {
     programs: Arc<Mutex<Programs>>,
-    ring: RingBuf<MapData>,
-    losses: PerCpuArray<MapData, u64>,
+    records: Records,
     counts: Arc<Counts>,
     /// While it is open the thread goes on.
     running: Option<PipeWriter>,
@@ -116,28 +112,19 @@ impl PodBoundary {
     /// # Errors
     /// [`LoadError`]; nothing stays attached then.
     pub fn attach(attachment: Attachment) -> Result<Self, LoadError> {
-        let missing = |name| move || LoadError::Missing(name);
         // Without the kernel's type information, which is for tracing programs.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .load(OBJECT)
             .map_err(|source| LoadError::Object(Box::new(source)))?;
-        let map = |name| move |source| LoadError::Map { name, source };
-        let ring = ebpf
-            .take_map("BOUNDARIES")
-            .ok_or_else(missing("map BOUNDARIES"))?;
-        let ring = RingBuf::try_from(ring).map_err(map("BOUNDARIES"))?;
-        let losses = ebpf
-            .take_map("BOUNDARY_LOSSES")
-            .ok_or_else(missing("map BOUNDARY_LOSSES"))?;
-        let losses = PerCpuArray::try_from(losses).map_err(map("BOUNDARY_LOSSES"))?;
+        let records = Records::take(&mut ebpf, "BOUNDARIES", "BOUNDARY_LOSSES")?;
         let mut programs = Programs {
             ebpf,
             attachment,
             links: HashMap::new(),
         };
         for (name, ..) in PROGRAMS {
-            let program = programs.of(name).ok_or_else(missing(name))?;
+            let program = programs.of(name).ok_or(LoadError::Missing(name))?;
             program.load().map_err(|source| LoadError::Program {
                 program: name,
                 step: "load",
@@ -160,8 +147,7 @@ impl PodBoundary {
             .map_err(LoadError::Veths)?;
         Ok(Self {
             programs,
-            ring,
-            losses,
+            records,
             counts,
             running: Some(running),
             thread: Some(thread),
@@ -169,23 +155,14 @@ impl PodBoundary {
     }
 
     /// Hands over what the ring has; true when more may be waiting.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) -> bool {
-        for _ in 0..BATCH {
-            match self.ring.next() {
-                Some(item) => each(&item),
-                None => return false,
-            }
-        }
-        true
+    pub fn drain(&mut self, each: impl FnMut(&[u8])) -> bool {
+        self.records.drain(each)
     }
 
-    /// Counter of one loss reason, summed over the CPUs. Unreadable counts as 0: the descriptor is
-    /// ours and stays valid.
+    /// Counter of one loss reason, summed over the CPUs.
     #[must_use]
     pub fn lost(&self, loss: BoundaryLoss) -> u64 {
-        self.losses
-            .get(&(loss as u32), 0)
-            .map_or(0, |cpus| cpus.iter().sum())
+        self.records.lost(loss as u32)
     }
 
     /// What became of the veths.

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::CgroupSkbAttachType;
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracer_common::Http2Loss;
 
+use super::maps::Records;
 use super::{
     KERNEL_BTF, LoadError, LoadOptions, ProgramCost, ReadHook, ThreadKey, attach_skb,
     attach_tracepoint,
@@ -28,14 +28,10 @@ const PROGRAMS: [(&str, &str); 5] = [
     (CLOSE, "http2_close"),
 ];
 
-/// Records taken in one go.
-const BATCH: usize = 16_384;
-
 /// The attached programs. Dropping it detaches them.
 pub struct Http2Hooks {
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
-    losses: PerCpuArray<MapData, u64>,
+    records: Records,
 }
 
 impl Http2Hooks {
@@ -67,16 +63,7 @@ impl Http2Hooks {
             .map_max_entries("HTTP2_FRAMES", options.ring_bytes)
             .load(OBJECT)
             .map_err(|source| LoadError::Object(Box::new(source)))?;
-        let missing = |name| move || LoadError::Missing(name);
-        let map = |name| move |source| LoadError::Map { name, source };
-        let ring = ebpf
-            .take_map("HTTP2_FRAMES")
-            .ok_or_else(missing("map HTTP2_FRAMES"))?;
-        let ring = RingBuf::try_from(ring).map_err(map("HTTP2_FRAMES"))?;
-        let losses = ebpf
-            .take_map("HTTP2_LOSSES")
-            .ok_or_else(missing("map HTTP2_LOSSES"))?;
-        let losses = PerCpuArray::try_from(losses).map_err(map("HTTP2_LOSSES"))?;
+        let records = Records::take(&mut ebpf, "HTTP2_FRAMES", "HTTP2_LOSSES")?;
         if close {
             let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
             attach_tracepoint(&mut ebpf, CLOSE, "inet_sock_set_state", &btf)?;
@@ -86,27 +73,18 @@ impl Http2Hooks {
         let out =
             ThreadKey::probe().map_or(ThreadKey::ReaderOnly.http2_out(), ThreadKey::http2_out);
         attach_skb(&mut ebpf, out, &cgroup, CgroupSkbAttachType::Egress)?;
-        Ok(Self { ebpf, ring, losses })
+        Ok(Self { ebpf, records })
     }
 
     /// Hands over what the ring has; true when more may be waiting.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) -> bool {
-        for _ in 0..BATCH {
-            match self.ring.next() {
-                Some(item) => each(&item),
-                None => return false,
-            }
-        }
-        true
+    pub fn drain(&mut self, each: impl FnMut(&[u8])) -> bool {
+        self.records.drain(each)
     }
 
-    /// Counter of one loss reason, summed over the CPUs. Unreadable counts as 0: the descriptor is
-    /// ours and stays valid.
+    /// Counter of one loss reason, summed over the CPUs.
     #[must_use]
     pub fn lost(&self, loss: Http2Loss) -> u64 {
-        self.losses
-            .get(&(loss as u32), 0)
-            .map_or(0, |cpus| cpus.iter().sum())
+        self.records.lost(loss as u32)
     }
 
     /// The kernel's accounting of each attached program; all zero unless it is switched on.
