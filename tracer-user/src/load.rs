@@ -379,25 +379,32 @@ fn attach_tracepoint(
     Ok(())
 }
 
+fn load_skb<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSkb, LoadError> {
+    let failed = |source| LoadError::Program {
+        program: name,
+        step: "load",
+        source: Box::new(source),
+    };
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    let program: &mut CgroupSkb = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    Ok(program)
+}
+
 fn attach_skb(
     ebpf: &mut Ebpf,
     name: &'static str,
     cgroup: &File,
     direction: CgroupSkbAttachType,
 ) -> Result<(), LoadError> {
-    let failed = |step| {
-        move |source| LoadError::Program {
-            program: name,
-            step,
-            source: Box::new(source),
-        }
-    };
-    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-    let program: &mut CgroupSkb = program.try_into().map_err(failed("load"))?;
-    program.load().map_err(failed("load"))?;
+    let program = load_skb(ebpf, name)?;
     // `Single` is not exclusive here: a bpf_link to a cgroup always allows others beside it.
     program
         .attach(cgroup, direction, CgroupAttachMode::Single)
-        .map_err(failed("attach"))?;
+        .map_err(|source| LoadError::Program {
+            program: name,
+            step: "attach",
+            source: Box::new(source),
+        })?;
     Ok(())
 }

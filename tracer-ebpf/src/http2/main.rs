@@ -68,10 +68,24 @@ pub fn hoptrace_http2_out_blind(ctx: SkBuffContext) -> i32 {
     PASS
 }
 
+/// The rest of a segment with many frames, called by the program before.
+#[cgroup_skb(egress)]
+pub fn hoptrace_http2_out_more(ctx: SkBuffContext) -> i32 {
+    loss::settle(walk::on_rest::<{ connection::OUT }>(&ctx));
+    PASS
+}
+
 /// Payload arrives at a socket. Runs in softirq: `current` is a stranger.
 #[cgroup_skb(ingress)]
 pub fn hoptrace_http2_in(ctx: SkBuffContext) -> i32 {
     loss::settle(walk::on_packet::<{ connection::IN }>(&ctx, thread::unknown));
+    PASS
+}
+
+/// The rest of a segment with many frames, called by the program before.
+#[cgroup_skb(ingress)]
+pub fn hoptrace_http2_in_more(ctx: SkBuffContext) -> i32 {
+    loss::settle(walk::on_rest::<{ connection::IN }>(&ctx));
     PASS
 }
 

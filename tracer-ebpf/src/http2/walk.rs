@@ -1,6 +1,8 @@
 //! From frame to frame through the segments of a way.
 
+use aya_ebpf::btf_maps::ProgramArray;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SkBuffContext;
 use tracer_common::Http2Loss;
 use tracer_common::http2::{
@@ -13,9 +15,18 @@ use crate::frame::{HEADER_LEN, Header};
 use crate::segment::{Kind, Segment, bounded, parse};
 use crate::{emit, loss, stamp};
 
-/// Frames that are looked at in one segment: what the verifier follows. With more of them the
-/// position is lost.
+/// Frames that one run of a program looks at: what the verifier follows. The next run goes on from
+/// there, 33 times at most (`MAX_TAIL_CALL_CNT`); with more frames in a segment the position is lost.
 const FRAMES_MOST: u32 = 128;
+
+/// The program that goes on with a segment on its way out. An array of its own for each way, because
+/// all of one have to be attached to the same hook. Size: that one program. Empty or called too often:
+/// counted as `http2_too_many_frames`.
+#[btf_map]
+static MORE_OUT: ProgramArray<1> = ProgramArray::new();
+/// The same on its way in.
+#[btf_map]
+static MORE_IN: ProgramArray<1> = ProgramArray::new();
 
 /// A packet passes.
 #[inline(always)]
@@ -54,7 +65,31 @@ pub(crate) fn on_packet<const WAY: bool>(
     if connection.way::<WAY>().block_left > 0 {
         more_of_block::<WAY>(ctx, connection, &segment, from);
     }
-    frames::<WAY>(ctx, connection, &segment, now, from)
+    if connection.way::<WAY>().header_len > 0
+        && !collect(ctx, connection.way::<WAY>(), &segment, from)
+    {
+        return Ok(());
+    }
+    frames::<WAY>(ctx, connection, &segment, now)
+}
+
+/// Goes on with a packet that had more frames than one run looks at.
+#[inline(always)]
+pub(crate) fn on_rest<const WAY: bool>(ctx: &SkBuffContext) -> Result<(), Http2Loss> {
+    let Ok(Kind::Payload(segment)) = parse(ctx) else {
+        return Ok(());
+    };
+    // SAFETY: the socket field of the program's own context.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return Ok(());
+    }
+    let Some(connection) = connection::find(sk.cast()) else {
+        return Ok(());
+    };
+    // The last frame of the run before began in this segment.
+    let now = connection.way::<WAY>().header_ktime_ns;
+    frames::<WAY>(ctx, connection, &segment, now)
 }
 
 /// Bytes at the beginning of the segment that were seen before; `None` when all of it was.
@@ -136,20 +171,14 @@ impl Way {
     }
 }
 
-/// Goes through the frames that begin in the segment, or began with its first byte's predecessors.
+/// Goes through the frames that begin in the segment, from the one whose header is at hand or next.
 #[inline(always)]
 fn frames<const WAY: bool>(
     ctx: &SkBuffContext,
     connection: &mut Connection,
     segment: &Segment,
     now: u64,
-    from: u32,
 ) -> Result<(), Http2Loss> {
-    if connection.way::<WAY>().header_len > 0
-        && !collect(ctx, connection.way::<WAY>(), segment, from)
-    {
-        return Ok(());
-    }
     for _ in 0..FRAMES_MOST {
         let way = connection.way::<WAY>();
         if u32::from(way.header_len) != HEADER_LEN {
@@ -175,13 +204,17 @@ fn frames<const WAY: bool>(
         }
         on_frame::<WAY>(ctx, connection, segment, header);
     }
-    let way = connection.way::<WAY>();
-    if way.at(segment) < segment.len {
-        way.known = 0;
-        way.block_left = 0;
-        return Err(Http2Loss::TooManyFrames);
+    if connection.way::<WAY>().at(segment) >= segment.len {
+        return Ok(());
     }
-    Ok(())
+    let more = if WAY == OUT { &MORE_OUT } else { &MORE_IN };
+    // SAFETY: nothing here has to be dropped.
+    unsafe { more.tail_call(ctx, 0) };
+    // It was not called.
+    let way = connection.way::<WAY>();
+    way.known = 0;
+    way.block_left = 0;
+    Err(Http2Loss::TooManyFrames)
 }
 
 /// Loads a whole header.

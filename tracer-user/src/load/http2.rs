@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::path::Path;
 
+use aya::maps::{MapData, ProgramArray};
 use aya::programs::CgroupSkbAttachType;
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracer_common::Http2Loss;
 
-use super::maps::Records;
+use super::maps::{self, Records};
 use super::{
     KERNEL_BTF, LoadError, LoadOptions, ProgramCost, ReadHook, ThreadKey, attach_skb,
-    attach_tracepoint,
+    attach_tracepoint, load_skb,
 };
 
 /// The object, built by `cargo xtask build-ebpf`.
@@ -28,9 +29,18 @@ const PROGRAMS: [(&str, &str); 5] = [
     (CLOSE, "http2_close"),
 ];
 
+/// Programs that go on with a segment of many frames, and the maps through which they are called. The
+/// kernel accounts them to their callers.
+const MORE: [(&str, &str); 2] = [
+    ("hoptrace_http2_out_more", "MORE_OUT"),
+    ("hoptrace_http2_in_more", "MORE_IN"),
+];
+
 /// The attached programs. Dropping it detaches them.
 pub struct Http2Hooks {
     ebpf: Ebpf,
+    /// The kernel empties them with the last descriptor.
+    _more: Vec<ProgramArray<MapData>>,
     records: Records,
 }
 
@@ -64,6 +74,10 @@ impl Http2Hooks {
             .load(OBJECT)
             .map_err(|source| LoadError::Object(Box::new(source)))?;
         let records = Records::take(&mut ebpf, "HTTP2_FRAMES", "HTTP2_LOSSES")?;
+        let more = MORE
+            .into_iter()
+            .map(|(program, map)| more(&mut ebpf, program, map))
+            .collect::<Result<_, _>>()?;
         if close {
             let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
             attach_tracepoint(&mut ebpf, CLOSE, "inet_sock_set_state", &btf)?;
@@ -73,7 +87,11 @@ impl Http2Hooks {
         let out =
             ThreadKey::probe().map_or(ThreadKey::ReaderOnly.http2_out(), ThreadKey::http2_out);
         attach_skb(&mut ebpf, out, &cgroup, CgroupSkbAttachType::Egress)?;
-        Ok(Self { ebpf, records })
+        Ok(Self {
+            ebpf,
+            _more: more,
+            records,
+        })
     }
 
     /// Hands over what the ring has; true when more may be waiting.
@@ -97,4 +115,22 @@ impl Http2Hooks {
     pub fn detach(&mut self) {
         super::unload(&mut self.ebpf, &PROGRAMS);
     }
+}
+
+/// Loads a program and makes it the one that a map calls.
+fn more(
+    ebpf: &mut Ebpf,
+    program: &'static str,
+    map: &'static str,
+) -> Result<ProgramArray<MapData>, LoadError> {
+    let mut called: ProgramArray<_> = maps::take(ebpf, map)?;
+    let failed = |source| LoadError::Program {
+        program,
+        step: "load",
+        source: Box::new(source),
+    };
+    let fd = load_skb(ebpf, program)?.fd().map_err(failed)?;
+    let set = called.set(0, fd, 0);
+    set.map_err(|source| LoadError::Map { name: map, source })?;
+    Ok(called)
 }

@@ -330,3 +330,64 @@ fn what_is_no_http2_is_not_taken_for_it() {
         })
         .unwrap();
 }
+
+/// So many frames of a run, one after the other, in one segment.
+fn at_once(client: &mut TcpStream, count: u32, frame: impl Fn(u32) -> Sent) {
+    let bytes: Vec<u8> = (0..count).flat_map(|n| encode(frame(n))).collect();
+    client.write_all(&bytes).unwrap();
+}
+
+fn streams_of(told: &[(Http2Record, Option<SocketInfo>)], side: u8) -> Vec<u32> {
+    let of_side = told.iter().map(|(record, _)| record);
+    of_side
+        .filter(|record| record.side == side && record.kind < KIND_SOCKET)
+        .map(|record| record.stream_id)
+        .collect()
+}
+
+#[test]
+fn a_segment_of_thousands_of_frames_is_followed_to_its_end() {
+    if !rustix::process::geteuid().is_root() {
+        return mesh::skip("many frames", "it needs root");
+    }
+    let mut hooks = hooks();
+    let (mut client, _server, port) = connect();
+    client.write_all(PREFACE).unwrap();
+    let count = 4_000;
+    at_once(&mut client, count, |n| (FRAME_HEADERS, 5, 2 * n + 1, 3));
+    let told = told_of(&mut hooks, port);
+    let all: Vec<u32> = (0..count).map(|n| 2 * n + 1).collect();
+    for side in [SIDE_CLIENT, SIDE_SERVER] {
+        assert!(streams_of(&told, side) == all, "side {side}");
+    }
+    for loss in Http2Loss::ALL {
+        assert_eq!(hooks.lost(loss), 0, "{}", loss.reason());
+    }
+}
+
+#[test]
+fn a_segment_of_too_many_frames_is_counted_and_the_next_one_found() {
+    if !rustix::process::geteuid().is_root() {
+        return mesh::skip("too many frames", "it needs root");
+    }
+    let mut hooks = hooks();
+    let (mut client, _server, port) = connect();
+    client.write_all(PREFACE).unwrap();
+    client
+        .write_all(&encode((FRAME_HEADERS, 4, 1, 20)))
+        .unwrap();
+    // The shortest frames there are.
+    at_once(&mut client, 6_000, |_| (FRAME_DATA, 0, 1, 0));
+    client
+        .write_all(&encode((FRAME_HEADERS, 5, 3, 20)))
+        .unwrap();
+    let told = told_of(&mut hooks, port);
+    for side in [SIDE_CLIENT, SIDE_SERVER] {
+        assert_eq!(streams_of(&told, side), [1, 3], "side {side}");
+    }
+    for loss in Http2Loss::ALL {
+        // At each end.
+        let wanted = 2 * u64::from(loss == Http2Loss::TooManyFrames);
+        assert_eq!(hooks.lost(loss), wanted, "{}", loss.reason());
+    }
+}

@@ -112,7 +112,7 @@ fn every_stream_is_a_request_without_sidecars() {
     let bench = Bench { lab: &lab };
     let _servers = programs::serve(&bench);
     for server in [NODE, NGINX] {
-        for in_flight in [1, 20] {
+        for in_flight in [1, 20, 100] {
             let what = format!("h2load, {server:?}, {in_flight} in flight");
             let before = bench.served_so_far();
             let traced = follow(&lab, |bench| h2load(bench, server, in_flight));
@@ -127,7 +127,7 @@ fn every_stream_is_a_request_without_sidecars() {
         }
     }
     for (method, status) in [("Unary", 0), ("Stream", 0), ("Fail", 14)] {
-        for in_flight in [1, 20] {
+        for in_flight in [1, 20, 100] {
             let what = format!("grpc {method}, {in_flight} in flight");
             let before = bench.served_so_far();
             let traced = follow(&lab, |bench| grpc(bench, PYTHON, method, in_flight));
@@ -170,7 +170,13 @@ fn streams_pass_sidecars_in_plaintext() {
     };
     let bench = Bench { lab: &lab };
     let _servers = programs::serve(&bench);
-    for (server, in_flight) in [(NODE, 1), (NODE, 20), (PYTHON, 1), (PYTHON, 20)] {
+    for (server, in_flight) in [
+        (NODE, 1),
+        (NODE, 20),
+        (NODE, 100),
+        (PYTHON, 1),
+        (PYTHON, 20),
+    ] {
         let what = format!("plain, {server:?}, {in_flight} in flight");
         lab.clear_access_logs().unwrap();
         let traced = follow(&lab, |bench| ask(bench, server, in_flight));
@@ -216,7 +222,7 @@ fn under_mutual_tls_the_ends_are_told_and_nothing_is_guessed() {
     };
     let bench = Bench { lab: &lab };
     let _servers = programs::serve(&bench);
-    for (server, in_flight) in [(NODE, 20), (PYTHON, 1)] {
+    for (server, in_flight) in [(NODE, 20), (NODE, 100), (PYTHON, 1)] {
         let what = format!("mtls, {server:?}, {in_flight} in flight");
         lab.clear_access_logs().unwrap();
         let traced = follow(&lab, |bench| ask(bench, server, in_flight));
