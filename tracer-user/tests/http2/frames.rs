@@ -371,11 +371,19 @@ fn a_segment_of_too_many_frames_is_counted_and_the_next_one_found() {
         return mesh::skip("too many frames", "it needs root");
     }
     let mut hooks = hooks();
-    let (mut client, _server, port) = connect();
+    let (mut client, mut server, port) = connect();
+    let reader = thread::spawn(move || server.read_to_end(&mut Vec::new()).unwrap());
     client.write_all(PREFACE).unwrap();
     client
         .write_all(&encode((FRAME_HEADERS, 4, 1, 20)))
         .unwrap();
+    // A segment has half of the window at most, which grows with what is read.
+    for _ in 0..128 {
+        client
+            .write_all(&encode((FRAME_DATA, 0, 1, 16_000)))
+            .unwrap();
+    }
+    thread::sleep(Duration::from_millis(50));
     // The shortest frames there are.
     at_once(&mut client, 6_000, |_| (FRAME_DATA, 0, 1, 0));
     client
@@ -390,4 +398,6 @@ fn a_segment_of_too_many_frames_is_counted_and_the_next_one_found() {
         let wanted = 2 * u64::from(loss == Http2Loss::TooManyFrames);
         assert_eq!(hooks.lost(loss), wanted, "{}", loss.reason());
     }
+    drop(client);
+    reader.join().unwrap();
 }
