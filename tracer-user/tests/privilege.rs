@@ -28,7 +28,11 @@ impl Copy {
             return None;
         }
         let path = std::env::temp_dir().join(format!("hoptrace-{name}-{}", std::process::id()));
-        std::fs::copy(env!("CARGO_BIN_EXE_hoptrace"), &path).unwrap();
+        // By a process of its own: what other tests start meanwhile would inherit the open file, and nobody can
+        // execute a file that somebody may write.
+        let mut cp = Command::new("cp");
+        let status = cp.arg(env!("CARGO_BIN_EXE_hoptrace")).arg(&path).status();
+        assert!(status.unwrap().success());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         Some(Self(path))
     }
