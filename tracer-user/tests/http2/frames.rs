@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -37,7 +38,12 @@ struct Told {
     block: Vec<u8>,
 }
 
-fn hooks() -> Http2Hooks {
+/// One of these tests at a time: the hooks of each follow the connections of all, and count what those lose.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The hooks, for whose turn it is; they go before it is over.
+fn hooks() -> (MutexGuard<'static, ()>, Http2Hooks) {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let options = LoadOptions {
         cgroup_root: tracer_user::mounts::cgroup2().unwrap(),
         ring_bytes: 4 << 20,
@@ -48,7 +54,7 @@ fn hooks() -> Http2Hooks {
         windows: tracer_user::windows::Windows::Always,
         log_level: 0,
     };
-    Http2Hooks::attach(&options).unwrap()
+    (turn, Http2Hooks::attach(&options).unwrap())
 }
 
 fn body(len: usize) -> Vec<u8> {
@@ -140,6 +146,8 @@ fn take(ends: &mut [End; 2], bytes: &[u8], port: u16, way: u8) {
 fn send(port: u16, bytes: &[u8], pieces: &[usize]) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_nodelay(true).unwrap();
+    // Less than the other end takes, however late it reads: what it drops comes out of order.
+    rustix::net::sockopt::set_socket_send_buffer_size(&stream, 16 << 10).unwrap();
     let mut rest = bytes;
     let mut pieces = pieces.iter().cycle();
     while !rest.is_empty() {
@@ -169,7 +177,8 @@ fn frames_are_found_in_whatever_pieces_they_come() {
     if !rustix::process::geteuid().is_root() {
         return mesh::skip("frames", "it needs root");
     }
-    let hooks = RefCell::new(hooks());
+    let (_turn, hooks) = hooks();
+    let hooks = RefCell::new(hooks);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -266,7 +275,7 @@ fn a_connection_older_than_the_programs_is_recognised_by_a_frame() {
     let (mut client, mut server, port) = connect();
     client.write_all(PREFACE).unwrap();
     client.write_all(&encode((SETTINGS, 0, 0, 12))).unwrap();
-    let mut hooks = hooks();
+    let (_turn, mut hooks) = hooks();
     // These show nothing yet: no HEADERS, or not all of them.
     client.write_all(&encode((WINDOW_UPDATE, 0, 0, 4))).unwrap();
     client.write_all(&encode((FRAME_DATA, 1, 1, 10))).unwrap();
@@ -303,7 +312,8 @@ fn what_is_no_http2_is_not_taken_for_it() {
     if !rustix::process::geteuid().is_root() {
         return mesh::skip("other payload", "it needs root");
     }
-    let hooks = RefCell::new(hooks());
+    let (_turn, hooks) = hooks();
+    let hooks = RefCell::new(hooks);
     let random = prop::collection::vec(any::<u8>(), 2..2000);
     let beginnings = prop::sample::select(vec![
         &b""[..],
@@ -350,7 +360,7 @@ fn a_segment_of_thousands_of_frames_is_followed_to_its_end() {
     if !rustix::process::geteuid().is_root() {
         return mesh::skip("many frames", "it needs root");
     }
-    let mut hooks = hooks();
+    let (_turn, mut hooks) = hooks();
     let (mut client, _server, port) = connect();
     client.write_all(PREFACE).unwrap();
     let count = 4_000;
@@ -370,7 +380,7 @@ fn a_segment_of_too_many_frames_is_counted_and_the_next_one_found() {
     if !rustix::process::geteuid().is_root() {
         return mesh::skip("too many frames", "it needs root");
     }
-    let mut hooks = hooks();
+    let (_turn, mut hooks) = hooks();
     let (mut client, mut server, port) = connect();
     let reader = thread::spawn(move || server.read_to_end(&mut Vec::new()).unwrap());
     client.write_all(PREFACE).unwrap();
