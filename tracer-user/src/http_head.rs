@@ -134,6 +134,7 @@ mod tests {
             assert_eq!(trace_of(none), 0, "{none}");
         }
     }
+
     #[test]
     fn who_looks_after_a_pod_is_no_caller() {
         for (agent, probe) in [

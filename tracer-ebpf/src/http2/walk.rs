@@ -1,5 +1,6 @@
 //! From frame to frame through the segments of a way.
 
+use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::btf_maps::ProgramArray;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::macros::btf_map;
@@ -34,15 +35,9 @@ pub(crate) fn on_packet<const WAY: bool>(
     ctx: &SkBuffContext,
     writer: impl Fn() -> u32,
 ) -> Result<(), Http2Loss> {
-    // What has no readable header was counted by the main object's programs.
-    let Ok(Kind::Payload(segment)) = parse(ctx) else {
+    let Some((segment, sk)) = payload(ctx) else {
         return Ok(());
     };
-    // SAFETY: the socket field of the program's own context.
-    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return Ok(());
-    }
     let connection = match connection::find(sk.cast()) {
         Some(connection) => connection,
         None => match connection::recognise::<WAY>(ctx, sk, &segment)? {
@@ -76,20 +71,27 @@ pub(crate) fn on_packet<const WAY: bool>(
 /// Goes on with a packet that had more frames than one run looks at.
 #[inline(always)]
 pub(crate) fn on_rest<const WAY: bool>(ctx: &SkBuffContext) -> Result<(), Http2Loss> {
-    let Ok(Kind::Payload(segment)) = parse(ctx) else {
+    let Some((segment, sk)) = payload(ctx) else {
         return Ok(());
     };
-    // SAFETY: the socket field of the program's own context.
-    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return Ok(());
-    }
     let Some(connection) = connection::find(sk.cast()) else {
         return Ok(());
     };
     // The last frame of the run before began in this segment.
     let now = connection.way::<WAY>().header_ktime_ns;
     frames::<WAY>(ctx, connection, &segment, now)
+}
+
+/// The payload of a packet and its socket. What has no readable header was counted by the main object's
+/// programs.
+#[inline(always)]
+fn payload(ctx: &SkBuffContext) -> Option<(Segment, *mut bpf_sock)> {
+    let Ok(Kind::Payload(segment)) = parse(ctx) else {
+        return None;
+    };
+    // SAFETY: the socket field of the program's own context.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    (!sk.is_null()).then_some((segment, sk))
 }
 
 /// Bytes at the beginning of the segment that were seen before; `None` when all of it was.
