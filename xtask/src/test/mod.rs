@@ -13,11 +13,15 @@ use crate::lint::members;
 use crate::toolchain::host_cargo;
 use crate::{ebpf, paths, run, setup};
 
+mod durations;
 mod leaks;
 mod tally;
 
+use durations::Durations;
 use tally::Tally;
 
+/// To the test harness: one test after the other.
+const SERIALLY: &str = "--test-threads=1";
 /// Names the file to which tests append their skips.
 const SKIP_FILE: &str = "HOPTRACE_SKIP_FILE";
 /// Names the agent's binary, for tests of other crates.
@@ -53,14 +57,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     phase(options, &mut tally, "documentation tests", &["--doc"], &[])?;
     if !options.unit && has_integration_tests()? {
         // They share the kernel, the CPUs and the network: one at a time.
-        let serially = ["--test-threads=1", "--nocapture"];
-        phase(
-            options,
-            &mut tally,
-            "kernel and lab tests",
-            &["--test", "*"],
-            &serially,
-        )?;
+        let harness = [SERIALLY, "--nocapture"];
+        let what = "kernel and lab tests";
+        phase(options, &mut tally, what, &["--test", "*"], &harness)?;
     }
     tally.left_behind(before.wait_for_cleanup());
     let text = fs::read_to_string(&skips).unwrap_or_default();
@@ -118,7 +117,15 @@ fn phase(
         .args(&options.filter)
         .args(harness);
     let failed_before = tally.failed();
-    let status = run::lines(what, &mut command, |line| tally.line(line))?;
+    let mut durations = Durations::default();
+    let status = run::lines(what, &mut command, |line| {
+        tally.line(line);
+        durations.line(line, Instant::now());
+    })?;
+    if harness.contains(&SERIALLY) {
+        println!("the longest of the {what}:");
+        durations.print();
+    }
     if !status.success() && tally.failed() == failed_before {
         tally.broken(what);
     }
