@@ -217,7 +217,9 @@ fn with_and_without() -> Vec<Panel> {
     let page = Select::new(MATCHERS, Over::Page);
     let now = Select::new(MATCHERS, Over::Moment);
     let split = |select: Select, by: &str, operator: &str| {
-        let taxed = format!("({} > 0)", select.hop_seconds(KIND, SIDECARS));
+        // A loopback connection is to a sidecar, also where that one is not measured.
+        let passed = "hop=~\"sidecar_.+|loopback\"";
+        let taxed = format!("({} > 0)", select.hop_seconds(KIND, passed));
         let of = |what: String| format!("sum by ({by}) ({what} {operator} on ({KIND}) {taxed})");
         let seconds = of(select.seconds(Reporter::Source, KIND, ""));
         let seen = of(select.seen(Reporter::Source, KIND, ""));
@@ -274,7 +276,8 @@ fn between_nodes() -> Vec<Panel> {
             Unit::Seconds,
             "measured: both pods on one node, request by request. by difference: mean wait of the client \
              less mean time of the server, less the calling sidecar and its loopback; it is right \
-             between nodes too. Means only: no quantile can be had so. It swings by what the other terms swing.",
+             between nodes too. Means only: no quantile can be had so. It swings by what the other terms swing. \
+             Not for pairs whose sidecars are passed and not measured (gRPC under mutual TLS).",
         )
         .ask(
             "{{source_workload}} → {{destination_workload}}, by difference",
