@@ -122,7 +122,7 @@ fn in_one_look() -> Vec<Panel> {
             Unit::RequestsPerSecond,
             "Requests a second between the pairs chosen: each once, as its client saw it, else as its server \
              did. The figures beside it are means over these.",
-            page.requests("", ""),
+            page.per_second(&page.requests("", "")),
         ),
     ]
 }
@@ -178,7 +178,7 @@ fn pair_by_pair() -> Vec<Panel> {
                  waits. A workload leads to the page on which its slowness is looked into. {SHOWS_PAIR}"
             ),
         )
-        .ask("", page.requests(PAIR, ""))
+        .ask("", page.per_second(&page.requests(PAIR, "")))
         .ask("", wait)
         .ask("", sidecars)
         .ask("", share)
@@ -223,7 +223,8 @@ fn with_and_without() -> Vec<Panel> {
         let of = |what: String| format!("sum by ({by}) ({what} {operator} on ({KIND}) {taxed})");
         let seconds = of(select.seconds(Reporter::Source, KIND, ""));
         let seen = of(select.seen(Reporter::Source, KIND, ""));
-        (format!("{seconds} / ({seen} > 0)"), seen)
+        let mean = format!("{seconds} / ({seen} > 0)");
+        (mean, select.per_second(&seen))
     };
     let (with, with_rate) = split(page, PAIR, "and");
     let (without, without_rate) = split(page, PAIR, "unless");

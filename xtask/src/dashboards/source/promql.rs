@@ -96,8 +96,8 @@ impl Select {
         sum_by(by, &self.rate(&format!("{REQUESTS}_{what}"), &more))
     }
 
-    /// Requests a second: each pair's as its client saw them, and as its server saw them where the
-    /// client is not traced. Pairs without a request are left out.
+    /// Requests that are counted, each second: each pair's as its client saw them, and as its server saw
+    /// them where the client is not traced. Pairs without a request are left out.
     pub(crate) fn requests(self, by: &str, more: &str) -> String {
         let mut labels = PAIR.to_owned();
         for label in by.split(", ").filter(|label| !label.is_empty()) {
@@ -112,6 +112,16 @@ impl Select {
             by,
             &format!("({source} > 0) or on ({PAIR}) ({destination} > 0)"),
         )
+    }
+
+    /// What is counted a second, also where `--trace-windows` has the agents look at a part of the time:
+    /// all of a DaemonSet's look at the same part.
+    pub(crate) fn per_second(self, counted: &str) -> String {
+        let traced = format!(
+            "rate(hoptrace_traced_seconds_total[{}])",
+            self.over.window()
+        );
+        format!("{counted} / scalar(max({traced}))")
     }
 
     /// Mean seconds in hops for each request. Of the labels `by`, those `beside` are no labels of

@@ -112,7 +112,7 @@ fn is_it_slow() -> Vec<Panel> {
             "Requests a second to the workload, from the callers chosen. Slow and busier than before is \
              another matter than slow at the same load.",
         )
-        .ask("", now.requests("", ""))
+        .ask("", now.per_second(&now.requests("", "")))
         .size(4, 8),
         Panel::new(
             "Mean request",
@@ -265,12 +265,12 @@ fn peers() -> Vec<Panel> {
     let columns = columns.map(|(title, unit)| Column { title, unit });
     let table = |title, about: &str, select: Select, reporter, by: &str| {
         let errors = format!(
-            "({}) or 0 * {}",
-            select.requests(by, ERRORS),
+            "{} or 0 * {}",
+            select.per_second(&format!("({})", select.requests(by, ERRORS))),
             select.requests(by, "")
         );
         Panel::new(title, Look::Table(columns.to_vec()), Unit::Seconds, about)
-            .ask("", select.requests(by, ""))
+            .ask("", select.per_second(&select.requests(by, "")))
             .ask("", select.mean(reporter, by, ""))
             .ask("", select.quantile(0.99, reporter, by))
             .ask("", select.hop_mean(by, "", "hop=~\"sidecar_.+\""))
@@ -332,7 +332,10 @@ fn errors() -> Vec<Panel> {
             "Requests a second by class of status. unknown: no plaintext leg showed one (TLS by the app \
              itself, or --headers off).",
         )
-        .ask("{{response_code}}", now.requests("response_code", ""))
+        .ask(
+            "{{response_code}}",
+            now.per_second(&now.requests("response_code", "")),
+        )
         .size(8, 8),
         Panel::new(
             "Errors by caller",
@@ -343,7 +346,7 @@ fn errors() -> Vec<Panel> {
         )
         .ask(
             "{{source_workload}} {{response_code}}",
-            now.requests("source_workload, response_code", ERRORS),
+            now.per_second(&now.requests("source_workload, response_code", ERRORS)),
         )
         .size(8, 8)
         .may_be_empty("nothing may have failed"),
