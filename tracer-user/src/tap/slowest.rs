@@ -1,6 +1,6 @@
 //! The slowest requests of the last minutes.
 //!
-//! Two generations of [`KEPT`] requests, [`PERIOD_NS`] each, and no more than [`OF_A_PAIR`] of one pair of
+//! Two generations of [`KEPT`] requests, [`PERIOD_NS`] each, and no more than its [`share`] of one pair of
 //! workloads, so that one slow pair does not hide all others. Where the table is full, which it is on a node
 //! with many pairs, a request that is not slow costs one comparison.
 
@@ -11,8 +11,10 @@ use crate::model::{Ktime, RequestLabels};
 
 /// Requests of a generation.
 pub(super) const KEPT: usize = 64;
-/// Those of one pair.
-pub(super) const OF_A_PAIR: usize = 4;
+/// As many as a reader sees: few pairs share these.
+const LISTED: usize = 20;
+/// Those of one pair at least, however many pairs there are.
+const OF_A_PAIR: usize = 4;
 /// What is told is of the last one to two of these.
 pub(super) const PERIOD_NS: u64 = 120_000_000_000;
 
@@ -21,8 +23,16 @@ pub(super) const PERIOD_NS: u64 = 120_000_000_000;
 pub(super) struct Slowest {
     now: Vec<Arc<Request>>,
     before: Vec<Arc<Request>>,
+    /// Those that `now` has requests of.
+    pairs: usize,
     /// When `now` began.
     since: Ktime,
+}
+
+/// How many of one pair are kept among so many pairs: it only falls while pairs come, so whoever is
+/// kept at the end has been from the beginning.
+pub(super) fn share(pairs: usize) -> usize {
+    OF_A_PAIR.max(LISTED / pairs.max(1))
 }
 
 fn same_pair(one: &RequestLabels, other: &RequestLabels) -> bool {
@@ -44,27 +54,16 @@ impl Slowest {
             .iter()
             .filter(|kept| same_pair(&kept.labels, labels));
         of_pair
-            .nth(OF_A_PAIR - 1)
+            .nth(share(self.pairs) - 1)
             .is_none_or(|last| duration_ns > last.duration_ns)
     }
 
     /// Keeps one that [`Slowest::takes`].
     pub(super) fn keep(&mut self, request: Arc<Request>) {
-        let of_pair = |kept: &(usize, &Arc<Request>)| same_pair(&kept.1.labels, &request.labels);
-        let last_of_pair = self
-            .now
-            .iter()
-            .enumerate()
-            .filter(of_pair)
-            .nth(OF_A_PAIR - 1);
-        if let Some((at, _)) = last_of_pair {
-            self.now.remove(at);
-        } else if self.now.len() >= KEPT {
-            self.now.pop();
-        }
         let slower = |kept: &Arc<Request>| kept.duration_ns >= request.duration_ns;
         let at = self.now.partition_point(slower);
         self.now.insert(at, request);
+        self.pairs = limit(&mut self.now);
     }
 
     /// What is kept and ended in the last two periods, the slowest first.
@@ -76,21 +75,7 @@ impl Slowest {
             .cloned()
             .collect();
         all.sort_by_key(|kept| std::cmp::Reverse(kept.duration_ns));
-        let mut of_pair: Vec<(Arc<Request>, usize)> = Vec::new();
-        all.retain(|kept| {
-            let mut known = of_pair.iter_mut();
-            match known.find(|(one, _)| same_pair(&one.labels, &kept.labels)) {
-                Some((_, count)) => {
-                    *count += 1;
-                    *count <= OF_A_PAIR
-                }
-                None => {
-                    of_pair.push((Arc::clone(kept), 1));
-                    true
-                }
-            }
-        });
-        all.truncate(KEPT);
+        limit(&mut all);
         all
     }
 
@@ -99,6 +84,30 @@ impl Slowest {
             return;
         }
         self.since = ended;
+        self.pairs = 0;
         self.before = std::mem::take(&mut self.now);
     }
+}
+
+/// Leaves each pair its share, and no more than are kept, of requests in order; returns of how many pairs.
+fn limit(requests: &mut Vec<Arc<Request>>) -> usize {
+    let mut pairs: Vec<(Arc<Request>, usize)> = Vec::new();
+    let mut places = Vec::with_capacity(requests.len());
+    for request in requests.iter() {
+        let mut known = pairs.iter_mut();
+        match known.find(|(one, _)| same_pair(&one.labels, &request.labels)) {
+            Some((_, count)) => {
+                places.push(*count);
+                *count += 1;
+            }
+            None => {
+                places.push(0);
+                pairs.push((Arc::clone(request), 1));
+            }
+        }
+    }
+    let mut places = places.into_iter();
+    requests.retain(|_| places.next().is_some_and(|at| at < share(pairs.len())));
+    requests.truncate(KEPT);
+    pairs.len()
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::slowest::{KEPT, OF_A_PAIR, PERIOD_NS};
+use super::slowest::{KEPT, PERIOD_NS, share};
 use super::*;
 use crate::attribute::Attribute;
 use crate::decode::{Exchange, Side};
@@ -254,21 +254,43 @@ fn what_is_long_ago_is_forgotten() {
     assert_eq!(told(&slowest, 4 * PERIOD_NS), [5, 1]);
 }
 
+#[test]
+fn few_pairs_have_more_of_the_list() {
+    let listed = |pairs: u8| {
+        let mut slowest = Slowest::default();
+        for at in 0..40_u64 {
+            for pair in 0..pairs {
+                offer(
+                    &mut slowest,
+                    slow(pair, PERIOD_NS, 1_000 * at + u64::from(pair)),
+                );
+            }
+        }
+        slowest.all(PERIOD_NS).len()
+    };
+    assert_eq!([1, 2, 3, 5, 10, 30].map(listed), [20, 20, 18, 20, 40, KEPT]);
+}
+
 proptest! {
     #[test]
-    fn the_slowest_are_kept(requests in prop::collection::vec((0_u8..40, 1_u64..1_000_000), 0..600)) {
+    fn the_slowest_are_kept(
+        pairs in 1_u8..40,
+        requests in prop::collection::vec((0_u8..40, 1_u64..1_000_000), 0..600),
+    ) {
         let mut slowest = Slowest::default();
         let mut of_pair: std::collections::BTreeMap<u8, Vec<u64>> = Default::default();
         for (at, (pair, duration)) in requests.into_iter().enumerate() {
+            let pair = pair % pairs;
             // No two alike.
             let duration = duration * 1_000 + u64::try_from(at).unwrap();
             offer(&mut slowest, slow(pair, PERIOD_NS, duration));
             of_pair.entry(pair).or_default().push(duration);
         }
         let mut expected: Vec<u64> = Vec::new();
+        let each = share(of_pair.len());
         for mut durations in of_pair.into_values() {
             durations.sort_by_key(|duration| std::cmp::Reverse(*duration));
-            expected.extend(durations.into_iter().take(OF_A_PAIR));
+            expected.extend(durations.into_iter().take(each));
         }
         expected.sort_by_key(|duration| std::cmp::Reverse(*duration));
         expected.truncate(KEPT);
